@@ -1,0 +1,268 @@
+"""AioClient: the client's end of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import ssl
+from collections.abc import Sequence
+from typing import TypeVar, Unpack
+
+from .connection import AioBase
+from .errors import ConnectionError, ConnectTimeout
+from .link.dial import Address, explain_failure, open_streams, parse_url
+from .link.options import OptionArgs, Options, subprotocol_list
+from .link.sources import Gone, Streams, read_head
+from .link.wire import WireLink
+from .opening import Opening
+from .protocol.handshake import Accepted, ClientHandshake, Refusal, parse_tokens
+from .types import HandshakeRequest, Headers, HeadersLike, header_pairs
+
+__all__ = ["AioClient"]
+
+C = TypeVar("C", bound="AioClient")
+
+# Ours to set: a second one would break the handshake.
+_OWN_HEADERS = frozenset(
+    {
+        "connection",
+        "upgrade",
+        "content-length",
+        "transfer-encoding",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-protocol",
+    }
+)
+
+
+class AioClient(AioBase):
+    """
+    The client's end of a WebSocket. Make it with `connect`.
+
+    Args:
+        url: ``ws://`` or ``wss://``; or ``ws+unix:/path/of/socket:/target``.
+        subprotocols: What to offer, best first: one name or several.
+        headers: Header fields to add: a mapping, or pairs of str or bytes.
+        receive_bytes: Bytes of the first reads; they grow while they are filled.
+        ping_interval: Seconds between pings; None for none.
+        max_message_size: Bytes a message may have, after inflating; None for
+            no limit.
+        ssl_context: For ``wss://``; None verifies against the system's trust
+            store, or certifi's where the system has none.
+        options: See `OptionArgs`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        subprotocols: str | Sequence[str] | None = None,
+        headers: HeadersLike | None = None,
+        receive_bytes: int = 4096,
+        ping_interval: float | None = None,
+        max_message_size: int | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        **options: Unpack[OptionArgs],
+    ) -> None:
+        super().__init__(
+            Options(
+                receive_bytes=receive_bytes,
+                ping_interval=ping_interval,
+                max_message_size=max_message_size,
+                **options,
+            )
+        )
+        self.url = url
+        self._address = parse_url(url)
+        self._ssl_context = ssl_context
+        fields = _request_fields(self._address, headers)
+        host, self._fields = _take_host(fields, self._address.host_header)
+        self.request = HandshakeRequest(
+            host=host,
+            target=self._address.target,
+            headers=Headers([("Host", host), *self._fields]),
+            subprotocols=_check_offer(subprotocol_list(subprotocols)),
+        )
+
+    @classmethod
+    def connect(
+        cls: type[C],
+        url: str,
+        subprotocols: str | Sequence[str] | None = None,
+        headers: HeadersLike | None = None,
+        receive_bytes: int = 4096,
+        ping_interval: float | None = None,
+        max_message_size: int | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        **options: Unpack[OptionArgs],
+    ) -> Opening[C]:
+        """
+        Connect to a WebSocket server.
+
+        ``ws = await AioClient.connect(url)``, or ``async with`` to close it at
+        the end of the block.
+
+        Args:
+            url: ``ws://host:port/path`` or ``wss://``; no path means ``/``.
+                ``user:password@`` becomes Basic authentication. Or
+                ``ws+unix:/path/of/socket:/target``.
+            subprotocols: What to offer, best first: one name or several.
+            headers: Header fields to add: a mapping, or pairs of str or bytes.
+            receive_bytes: Bytes of the first reads; they grow while they are filled.
+            ping_interval: Seconds between pings; None for none.
+            max_message_size: Bytes a message may have, after inflating; None
+                for no limit (inflating stays bounded to 64 MiB).
+            ssl_context: For ``wss://``; None verifies against the system's
+                trust store, or certifi's where the system has none.
+            options: See `OptionArgs`.
+
+        Raises:
+            InvalidURL: The URL is not one; it is a `ConnectionError`, too.
+            ValueError: A header field that could smuggle another, or one that
+                belongs to the handshake.
+            ConnectTimeout: Not open within ``open_timeout`` seconds.
+            ConnectionError: Any other failure; it says what to do, and has the
+                answer's ``.status_code``, ``.headers`` and ``.body`` if there
+                was one.
+
+        Cancellation:
+            What was opened is closed.
+
+        Spec: RFC 6455 §4.1.
+        """
+        client = cls(
+            url,
+            subprotocols,
+            headers,
+            receive_bytes,
+            ping_interval,
+            max_message_size,
+            ssl_context,
+            **options,
+        )
+        return Opening(client._open(), f"{cls.__name__}.connect")
+
+    async def _open(self: C) -> C:
+        timeout = self._options.open_timeout
+        deadline = asyncio.timeout(timeout)
+        try:
+            async with deadline:
+                return await self._dial()
+        except TimeoutError as exc:
+            if not deadline.expired():
+                raise explain_failure(self._address, exc) from exc
+            raise ConnectTimeout(
+                f"{self._address.place} did not open a WebSocket within {timeout:g} s"
+            ) from None
+
+    async def _dial(self: C) -> C:
+        try:
+            streams = await open_streams(self._address, self._ssl_context)
+        except TimeoutError:
+            raise
+        except OSError as exc:
+            raise explain_failure(self._address, exc) from exc
+        try:
+            accepted, early = await self._handshake(streams)
+            reader, writer = streams
+            link = await WireLink.take_over(
+                reader,
+                writer,
+                server=False,
+                options=self._options,
+                agreement=accepted.agreement,
+                early=early,
+            )
+        except BaseException:
+            streams[1].transport.abort()
+            raise
+        self.headers = accepted.headers
+        self.subprotocol = accepted.subprotocol
+        self._attach(link, "client")
+        return self
+
+    async def _handshake(self, streams: Streams) -> tuple[Accepted, bytes]:
+        """RFC 6455 §4.1: send our request, judge the answer."""
+        reader, writer = streams
+        request = self.request
+        handshake = ClientHandshake(
+            request.host,
+            request.target,
+            self._fields,
+            request.subprotocols,
+            self._options.deflate,
+        )
+        writer.write(handshake.request)
+        early = b""
+        for _ in range(_MOST_INTERIM):
+            try:
+                head, early = await read_head(reader, early)
+            except Refusal as exc:
+                raise ConnectionError(f"the answer of {self._address.place}: {exc.why}") from exc
+            except Gone as exc:
+                raise self._explain_gone(exc) from exc
+            answer = handshake.feed_head(head)
+            if isinstance(answer, Accepted):
+                return answer, early
+            if answer is not None:
+                await _read_body(handshake, reader, early)
+                answer.body = bytes(handshake.body)
+                writer.transport.abort()
+                raise answer
+        raise ConnectionError(f"{self._address.place} sends interim responses without an end")
+
+    def _explain_gone(self, exc: Gone) -> ConnectionError:
+        where = self._address.place
+        if "TLS" in str(exc):
+            return ConnectionError(f"{where} speaks TLS; use a wss:// URL")
+        return ConnectionError(f"{where} ended the connection instead of answering: {exc}")
+
+
+#: Interim (1xx) responses before the final one.
+_MOST_INTERIM = 8
+
+
+async def _read_body(
+    handshake: ClientHandshake, reader: asyncio.StreamReader, early: bytes
+) -> None:
+    """Read the body of a refusal, as far as it is kept."""
+    if early:
+        handshake.feed_body(early)
+    with contextlib.suppress(OSError):
+        while not handshake.body_finished:
+            handshake.feed_body(await reader.read(65536))
+
+
+def _request_fields(address: Address, headers: HeadersLike | None) -> list[tuple[str, str]]:
+    fields = header_pairs(headers)
+    names = {name.lower() for name, _ in fields}
+    for name in sorted(names & _OWN_HEADERS):
+        raise ValueError(f"header {name!r} is set by the handshake; use the parameter for it")
+    if address.credentials is not None and "authorization" not in names:
+        # RFC 7617 §2.1
+        user, password = address.credentials
+        token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+        fields.append(("Authorization", f"Basic {token}"))
+    return fields
+
+
+def _take_host(fields: list[tuple[str, str]], default: str) -> tuple[str, list[tuple[str, str]]]:
+    """The Host field, which an application may overrule, and the others."""
+    hosts = [value for name, value in fields if name.lower() == "host"]
+    if len(hosts) > 1:
+        raise ValueError("header 'Host' is given twice")
+    return (hosts or [default])[0], [pair for pair in fields if pair[0].lower() != "host"]
+
+
+def _check_offer(subprotocols: tuple[str, ...]) -> tuple[str, ...]:
+    """RFC 6455 §4.1: each a token, no two alike."""
+    for name in subprotocols:
+        if parse_tokens([name]) != [name] or any(c in name for c in ' \t"(),/:;<=>?@[\\]{}'):
+            raise ValueError(f"subprotocol {name!r} is not a token")
+        header_pairs([("Sec-WebSocket-Protocol", name)])
+    if len(set(subprotocols)) < len(subprotocols):
+        raise ValueError(f"a subprotocol is offered twice: {', '.join(subprotocols)}")
+    return subprotocols

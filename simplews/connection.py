@@ -1,0 +1,545 @@
+"""AioBase: the connection that a person holds, whatever carries it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Literal, TypeVar, cast
+
+from .errors import ConnectionClosed
+from .link.base import Data, Fragments, Link, Stats
+from .link.options import Options
+from .link.unopened import Unopened
+from .payloads import dump_json, load_json
+from .protocol.frames import Fragment, check_close
+from .types import BinaryMessage, Close, CloseCode, HandshakeRequest, Headers, State, TextMessage
+
+__all__ = ["UNSET", "AioBase", "Unset"]
+
+
+class Unset:
+    """The type of `UNSET`."""
+
+    def __repr__(self) -> str:
+        return "<receive_timeout>"
+
+
+#: "The argument was left out", where None has a meaning of its own.
+UNSET = Unset()
+
+Cleanup = Callable[[], Awaitable[object] | None]
+M = TypeVar("M", str, bytes)
+
+
+class AioBase:
+    """
+    An open WebSocket; `AioServer` and `AioClient` are its two ends.
+
+    It can be used as an async context manager, which closes it: with 1000 when
+    the block ends, with 1011 when it raises.
+
+    Attributes:
+        subprotocol: The agreed subprotocol, or None.
+        request: What the client asked for.
+        headers: Server: the request's header fields. Client: the response's.
+        receive_bytes: Bytes of the first reads; they grow while they are filled.
+        ping_interval: Seconds between pings, or None.
+        max_message_size: Bytes a message may have, after inflating, or None.
+    """
+
+    subprotocol: str | None
+    request: HandshakeRequest
+    headers: Headers
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.receive_bytes: int = options.receive_bytes
+        self.ping_interval: float | None = options.ping_interval
+        self.max_message_size: int | None = options.max_message_size
+        self.subprotocol = None
+        self.headers = Headers()
+        self._cleanups: list[Cleanup] = []
+        self._cleaning: asyncio.Task[None] | None = None
+        self._link: Link = Unopened(type(self).__name__)
+        self._inbox = self._link.inbox
+        self._messages = self._inbox.messages
+
+    def _attach(self, link: Link, side: str) -> None:
+        """The opening handshake is done: *link* carries the messages from here on."""
+        self._link = link
+        self._inbox = link.inbox
+        self._messages = link.inbox.messages
+        link.on_closed(functools.partial(self._log_life, side, time.monotonic()))
+        link.on_closed(self._closed)
+
+    def _log_life(self, side: str, began: float) -> None:
+        """One INFO line for the whole connection: how long, how much, who ended it and why."""
+        logger = self._options.logger.getChild(side)
+        if logger.isEnabledFor(logging.INFO):
+            stats = self.stats
+            logger.info(
+                "%s %s: open %.3f s, %d messages in, %d out: %s",
+                self.remote_address,
+                self.request.target,
+                time.monotonic() - began,
+                stats.messages_in,
+                stats.messages_out,
+                self.explain(),
+            )
+
+    # --------------------------------------------------------------- messages
+
+    async def send(
+        self,
+        data: Data | Iterable[Data] | AsyncIterable[Data],
+        *,
+        compress: bool | None = None,
+    ) -> None:
+        """
+        Send a message.
+
+        Messages of one task keep their order; those of several never mix. When
+        the peer does not read, it waits until the peer goes on or is gone.
+
+        Args:
+            data: ``str`` becomes a text message; ``bytes``, ``bytearray`` or
+                ``memoryview`` a binary one; an iterable or async iterable of
+                either one message in fragments, each sent as it comes.
+            compress: False sends this message as it is, True compresses it
+                whatever its size, None leaves that to the threshold. Without an
+                agreement on compression nothing is compressed.
+
+        Raises:
+            TypeError: *data* is something else; nothing was sent.
+            ConnectionClosed: The connection has ended; the message may not have
+                arrived.
+
+        Cancellation:
+            While it waits for its turn nothing has been sent, and nothing will
+            be. A message whose first bytes are out is completed. A message in
+            fragments cannot be completed: the connection is closed with 1011.
+
+        Spec: RFC 6455 §5.4, §5.6, §6.1.
+        """
+        link = self._link
+        if link.send_nowait(cast(Data, data), compress):
+            return
+        message: object = data
+        if isinstance(message, (str, bytes, bytearray, memoryview)):
+            await link.send(message, compress)
+        elif isinstance(message, (Iterable, AsyncIterable)) and not isinstance(message, Mapping):
+            await link.send_fragments(cast(Fragments, message), compress)
+        else:
+            raise TypeError(
+                f"send() takes str (text), bytes, bytearray or memoryview (binary), or an "
+                f"iterable of those (fragments), not {type(message).__name__}"
+                + ("; use send_json()" if isinstance(message, Mapping) else "")
+            )
+
+    async def receive(self, timeout: float | Unset | None = UNSET) -> str | bytes | None:
+        """
+        Wait for the next message.
+
+        Messages that arrived before the connection ended are still returned;
+        only then does the end surface. Fragments are joined. Replies that were
+        held back to go out together are sent before it waits.
+
+        Args:
+            timeout: Seconds to wait. None waits for ever, 0 polls; left out,
+                it is the connection's ``receive_timeout``.
+
+        Returns:
+            ``str`` for a text message, ``bytes`` for a binary one, None if
+            *timeout* passed.
+
+        Raises:
+            ConnectionClosed: The connection has ended, and nothing is left to read.
+            WebSocketRuntimeError: Another task is waiting in it.
+
+        Cancellation:
+            Safe. No message is lost.
+
+        Spec: RFC 6455 §5.4, §6.2.
+        """
+        while True:
+            if self._messages:
+                if self._inbox.waiter is not None:
+                    self._inbox.check_single_reader()
+                return cast("str | bytes", self._inbox.get())
+            if self._inbox.ended:
+                raise self._closed_error()
+            self._link.flush()
+            limit = self._options.receive_timeout if isinstance(timeout, Unset) else timeout
+            if not await self._inbox.wait(limit):
+                return None
+
+    async def receive_stream(self) -> AsyncIterator[str | bytes]:
+        """
+        Read the next message in pieces, as they arrive.
+
+        It holds one piece at a time, so a message may be larger than memory;
+        ``max_message_size`` counts all the same. Leaving the loop early drops
+        the rest of the message.
+
+        Yields:
+            Pieces of ``str`` or ``bytes``, never cut inside a character.
+
+        Raises:
+            ConnectionClosed: The connection ended before the message did.
+        """
+        if self._messages and not isinstance(self._messages[0], Fragment):
+            yield cast("str | bytes", self._inbox.get())
+            return
+        self._link.begin_stream()
+        complete = False
+        try:
+            while not complete:
+                piece = await self._next(None)
+                assert isinstance(piece, Fragment)
+                complete = piece.final
+                if piece.data or complete:
+                    yield piece.data
+        finally:
+            if not complete:
+                self._link.end_stream()
+
+    async def _next(self, timeout: float | None) -> object:
+        item = await self.receive(timeout)
+        if item is None:
+            raise TimeoutError(f"no message within {timeout} s")
+        return item
+
+    def __aiter__(self) -> AsyncIterator[TextMessage | BinaryMessage]:
+        """
+        Messages until the connection ends.
+
+        A normal end (1000, 1001, or a Close without a code) ends the loop;
+        anything else raises `ConnectionClosed`, as `exception` tells too.
+        """
+        return self._iterate()
+
+    async def _iterate(self) -> AsyncIterator[TextMessage | BinaryMessage]:
+        while True:
+            try:
+                message = await self.receive(None)
+            except ConnectionClosed as exc:
+                if exc.ending.normal:
+                    return
+                raise
+            if isinstance(message, str):
+                yield TextMessage(message)
+            elif message is not None:
+                yield BinaryMessage(message)
+
+    # ------------------------------------------------------------ typed forms
+
+    async def send_text(self, data: str) -> None:
+        """Send a text message; TypeError if *data* is not ``str``. See `send`."""
+        if not isinstance(data, str):
+            raise TypeError(f"send_text() takes str, not {type(data).__name__}")
+        await self.send(data)
+
+    async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
+        """Send a binary message; TypeError if *data* is not bytes-like. See `send`."""
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"send_bytes() takes bytes, not {type(data).__name__}")
+        await self.send(data)
+
+    async def send_json(self, data: Any, mode: Literal["text", "binary"] = "text") -> None:
+        """
+        Send *data* as JSON, compact, in a text message (or a binary one).
+
+        Raises:
+            TypeError: *data* cannot be encoded; nothing was sent.
+        """
+        text = dump_json(data)
+        await self.send(text if mode == "text" else text.encode("utf-8"))
+
+    async def receive_text(self, timeout: float | Unset | None = UNSET) -> str:
+        """
+        Wait for a text message.
+
+        Raises:
+            TypeError: It is binary; the error carries it as ``.message``.
+            TimeoutError: *timeout* seconds passed.
+            ConnectionClosed: See `receive`.
+        """
+        return await self._receive_kind(str, "text", timeout)
+
+    async def receive_binary(self, timeout: float | Unset | None = UNSET) -> bytes:
+        """
+        Wait for a binary message; the counterpart of `receive_text`.
+
+        It is not called ``receive_bytes`` because that is the size of the first reads.
+        """
+        return await self._receive_kind(bytes, "binary", timeout)
+
+    async def receive_json(
+        self, timeout: float | Unset | None = UNSET, *, mode: Literal["text", "binary"] = "text"
+    ) -> Any:
+        """
+        Wait for a message and decode it as JSON.
+
+        Raises:
+            ValueError: It is not JSON.
+            TypeError, TimeoutError, ConnectionClosed: See `receive_text`.
+        """
+        if mode == "text":
+            return load_json(await self.receive_text(timeout))
+        return load_json(await self.receive_binary(timeout))
+
+    async def _receive_kind(self, kind: type[M], name: str, timeout: float | Unset | None) -> M:
+        message = await self.receive(timeout)
+        if message is None:
+            raise TimeoutError("no message arrived in time")
+        if not isinstance(message, kind):
+            error = TypeError(f"expected a {name} message, got {type(message).__name__}")
+            error.message = message  # type: ignore[attr-defined]
+            raise error
+        return message
+
+    async def iter_text(self) -> AsyncIterator[str]:
+        """Text messages until a normal end; TypeError for a binary one."""
+        async for _ in self._until_closed():
+            yield await self.receive_text(None)
+
+    async def iter_bytes(self) -> AsyncIterator[bytes]:
+        """Binary messages until a normal end; TypeError for a text one."""
+        async for _ in self._until_closed():
+            yield await self.receive_binary(None)
+
+    async def iter_json(self, mode: Literal["text", "binary"] = "text") -> AsyncIterator[Any]:
+        """Decoded JSON until a normal end."""
+        async for _ in self._until_closed():
+            yield await self.receive_json(None, mode=mode)
+
+    async def _until_closed(self) -> AsyncIterator[None]:
+        """One turn for every message that is there to take; ends as ``async for`` does."""
+        while True:
+            while not self._messages:
+                if self._inbox.ended:
+                    error = self._closed_error()
+                    if error.ending.normal:
+                        return
+                    raise error
+                self._link.flush()
+                await self._inbox.wait(None)
+            yield
+
+    # ------------------------------------------------------------------- life
+
+    async def close(
+        self,
+        code: int | str | None = None,
+        reason: str | int | None = None,
+        *,
+        message: str | None = None,
+    ) -> None:
+        """
+        Close the connection: closing handshake, then TCP, within ``close_timeout``.
+
+        It may be called at any time, from any task, and again: then it waits
+        for the same end. Messages that were sent before go out first; those
+        already received stay readable.
+
+        Args:
+            code: The close code; 1000 when left out.
+            reason: The close reason, up to 123 bytes of UTF-8. The two may be
+                given in either order: the number is the code.
+            message: The same as *reason*, for callers who use *reason* for the
+                code.
+
+        Raises:
+            ValueError: The code must not be sent, or the reason is too long.
+            TypeError: Two codes or two reasons.
+
+        Cancellation:
+            Safe. The closing handshake goes on by itself, and its deadline stands.
+
+        Spec: RFC 6455 §7.1.1 to §7.1.3, §7.4.
+        """
+        close = _close_frame(code, reason, message)
+        self._link.begin_close(close)
+        await self.wait_closed()
+
+    def abort(self) -> None:
+        """Drop the connection at once, without a closing handshake."""
+        self._link.abort()
+
+    async def wait_closed(self) -> None:
+        """
+        Wait until the connection has ended and its cleanups have run.
+
+        Cancellation:
+            Safe.
+        """
+        await self._link.wait_closed()
+        cleaning = self._cleaning
+        if cleaning is not None and cleaning is not asyncio.current_task():
+            await asyncio.shield(cleaning)
+
+    def exception(self) -> ConnectionClosed | None:
+        """What ended the connection, or None while it is open or after a normal end."""
+        ending = self._link.ending
+        return None if ending is None or ending.normal else ConnectionClosed(ending)
+
+    def add_cleanup(self, function: Cleanup) -> None:
+        """
+        Call *function* once when the connection has ended, in whatever way.
+
+        It may be a plain or a coroutine function without parameters. All run,
+        in the order in which they were added; one that fails is logged and
+        keeps none of the others from running. After the end it runs at once.
+        """
+        self._cleanups.append(function)
+        if self._link.state is State.CLOSED:
+            self._closed()
+
+    def _closed(self) -> None:
+        if self._cleanups:
+            before = self._cleaning
+            functions, self._cleanups = self._cleanups, []
+            self._cleaning = asyncio.ensure_future(self._clean(before, functions))
+
+    async def _clean(self, before: asyncio.Task[None] | None, functions: list[Cleanup]) -> None:
+        if before is not None and before is not asyncio.current_task():
+            await before
+        for function in functions:
+            try:
+                result = function()
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                self._options.logger.exception("cleanup %r of a connection failed", function)
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None or isinstance(error, ConnectionClosed):
+            await self.close()
+        elif isinstance(error, Exception):
+            await self.close(CloseCode.INTERNAL_ERROR)
+        else:
+            await self.close(CloseCode.GOING_AWAY)
+
+    # --------------------------------------------------------------- liveness
+
+    async def ping(self, timeout: float | None = None) -> float:
+        """
+        Send a Ping and wait for its Pong.
+
+        Args:
+            timeout: Seconds to wait; None means ``ping_timeout``, or else
+                ``ping_interval``, or else 20.
+
+        Returns:
+            Seconds of the round trip.
+
+        Raises:
+            TimeoutError: No Pong came in time. The connection stays open.
+            ConnectionClosed: The connection ended.
+
+        Spec: RFC 6455 §5.5.2, §5.5.3.
+        """
+        return await self._link.ping(timeout)
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds of the last round trip, of `ping` or the keepalive; None before the first."""
+        return self._link.latency
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is open."""
+        return self._link.state is State.OPEN
+
+    @property
+    def connection_state(self) -> State:
+        """One of RFC 6455's four states."""
+        return self._link.state
+
+    def explain(self) -> str:
+        """One sentence: whether the connection is open, or who ended it, how and why."""
+        ending = self._link.ending
+        return "the connection is open" if ending is None else ending.explain()
+
+    # ------------------------------------------------------------------ facts
+
+    @property
+    def close_code(self) -> int | None:
+        """Close code of the side that ended the connection, 1006 if it was lost; None before."""
+        ending = self._link.ending
+        return None if ending is None else ending.code
+
+    @property
+    def close_reason(self) -> str | None:
+        """Close reason of the side that ended the connection; None before."""
+        ending = self._link.ending
+        return None if ending is None else ending.reason
+
+    @property
+    def stats(self) -> Stats:
+        """Messages and bytes so far."""
+        return self._link.stats
+
+    @property
+    def local_address(self) -> Any:
+        """Our own (host, port, ...), or the path of a Unix socket."""
+        return self._link.get_extra_info("sockname")
+
+    @property
+    def remote_address(self) -> Any:
+        """The peer's (host, port, ...), or the path of a Unix socket."""
+        return self._link.get_extra_info("peername")
+
+    @property
+    def rsock(self) -> asyncio.StreamReader | None:
+        """The stream that carried the opening handshake; messages do not pass through it."""
+        return self._link.streams[0]
+
+    @property
+    def wsock(self) -> asyncio.StreamWriter | None:
+        """The other half of `rsock`; its transport is the connection's."""
+        return self._link.streams[1]
+
+    @property
+    def event(self) -> asyncio.Event:
+        """Set while a message waits to be received, and when the connection has ended."""
+        event: asyncio.Event = self._inbox.event
+        return event
+
+    @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """The task that reads in the background; None where the transport calls us itself."""
+        return None
+
+    def _closed_error(self) -> ConnectionClosed:
+        ending = self._link.ending
+        assert ending is not None
+        return ConnectionClosed(ending)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.connection_state.name} {self.remote_address}>"
+
+
+def _close_frame(code: int | str | None, reason: str | int | None, message: str | None) -> Close:
+    """Sort the arguments of `AioBase.close`: a number is the code, a text the reason."""
+    values = [value for value in (code, reason, message) if value is not None]
+    codes = [value for value in values if isinstance(value, int)]
+    texts = [value for value in values if isinstance(value, str)]
+    if len(codes) + len(texts) < len(values):
+        raise TypeError("close() takes an int (the code) and a str (the reason)")
+    if len(codes) > 1 or len(texts) > 1:
+        raise TypeError("close() takes one code and one reason")
+    return check_close(codes[0] if codes else 1000, texts[0] if texts else "")

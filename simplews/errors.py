@@ -1,0 +1,162 @@
+"""Every exception, and what each one tells.
+
+An exception answers two questions: whose fault, and what now::
+
+    WebSocketError (RuntimeError)
+    ├── ConnectionError          it never opened; also the builtin of that name
+    │   ├── ConnectTimeout       ... within open_timeout; also TimeoutError
+    │   └── InvalidURL           ... because of its URL; also ValueError
+    ├── WebSocketDisconnect      the ASGI word for "the peer left"
+    │   └── ConnectionClosed     it was open and is not now
+    └── WebSocketRuntimeError    called in the wrong state; nothing was sent
+
+    ProtocolError                inside: the peer broke a rule; carries the close code to send
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .types import Close, Ending
+
+__all__ = [
+    "ConnectTimeout",
+    "ConnectionClosed",
+    "ConnectionError",
+    "InvalidURL",
+    "ProtocolError",
+    "WebSocketDisconnect",
+    "WebSocketError",
+    "WebSocketRuntimeError",
+]
+
+
+class WebSocketError(RuntimeError):
+    """The base of everything that simplews raises on its own account."""
+
+
+class WebSocketRuntimeError(WebSocketError):
+    """A call that the present state does not allow. Nothing was sent or lost."""
+
+
+class ConnectionError(WebSocketError, builtins.ConnectionError):
+    """
+    The connection could not be opened.
+
+    It also is the builtin ``ConnectionError`` (and so an ``OSError``), so that
+    one ``except`` clause catches every way in which dialling can fail.
+
+    Attributes:
+        status_code: HTTP status of the answer, or None when there was none.
+        headers: Header fields of the answer; empty when there was none.
+        body: The first 64 KiB of the answer's body.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.headers: Mapping[str, str] = {} if headers is None else headers
+        self.body = body
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ConnectTimeout(ConnectionError, TimeoutError):
+    """The connection was not open within ``open_timeout`` seconds."""
+
+
+class InvalidURL(ConnectionError, ValueError):
+    """The URL is not one that a WebSocket can be opened with."""
+
+
+class WebSocketDisconnect(WebSocketError):
+    """
+    The peer left.
+
+    Attributes:
+        code: The close code (RFC 6455 §7.1.5), 1005 for a Close without one,
+            1006 for a connection that was lost without a Close.
+        reason: The close reason (RFC 6455 §7.1.6), "" when there was none.
+    """
+
+    def __init__(self, code: int = 1000, reason: str | None = None) -> None:
+        super().__init__(code, reason or "")
+        self.code = code
+        self.reason = reason or ""
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}".rstrip()
+
+
+class ConnectionClosed(WebSocketDisconnect):
+    """
+    The connection was open and is not now.
+
+    ``code`` and ``reason`` belong to whoever ended it first; both Close frames
+    are kept.
+
+    Attributes:
+        code: Close code of the side that ended it; 1006 when it was lost.
+        reason: Close reason of the side that ended it.
+        message: The same as ``reason``.
+        sent: The Close that we sent, or None.
+        received: The Close that the peer sent, or None.
+    """
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.code, ending.reason)
+        self.ending = ending
+
+    @property
+    def message(self) -> str:
+        """The close reason."""
+        return self.reason
+
+    @property
+    def sent(self) -> Close | None:
+        """The Close that we sent, or None."""
+        return self.ending.sent
+
+    @property
+    def received(self) -> Close | None:
+        """The Close that the peer sent, or None."""
+        return self.ending.received
+
+    def explain(self) -> str:
+        """Who ended the connection, with which codes and why, in a sentence."""
+        return self.ending.explain()
+
+    def __str__(self) -> str:
+        return self.ending.explain()
+
+
+class ProtocolError(Exception):
+    """
+    The peer broke a rule of RFC 6455 or 7692, or one of our limits.
+
+    It is data rather than an event of the application: the decoder records it,
+    and the connection is failed with its close code.
+
+    Attributes:
+        close_code: The code to send (RFC 6455 §7.4.1).
+        reason: What was wrong, at most 123 bytes of UTF-8.
+    """
+
+    def __init__(self, close_code: int, reason: str) -> None:
+        super().__init__(close_code, reason)
+        self.close_code = close_code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason} (close code {self.close_code})"

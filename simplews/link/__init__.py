@@ -1,0 +1,1 @@
+"""One open WebSocket, whatever carries it. Speaks messages."""

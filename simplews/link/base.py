@@ -1,0 +1,130 @@
+"""What a connection needs from the link below it, whatever carries the bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..protocol.codec import Encoder
+from ..types import Close, Ending, State
+from .inbox import Inbox
+
+__all__ = ["Bytes", "Data", "Fragments", "Frames", "Link", "Stats", "encode"]
+
+Bytes = bytes | bytearray | memoryview
+Data = str | Bytes
+Fragments = Iterable[Data] | AsyncIterable[Data]
+
+
+@dataclass(slots=True)
+class Stats:
+    """
+    What went through a connection.
+
+    Attributes:
+        messages_in: Messages received.
+        messages_out: Messages sent.
+        bytes_in: Bytes that arrived, frames' headers included.
+        bytes_out: Bytes handed to the transport, frames' headers included.
+    """
+
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class Frames:
+    """
+    A message made once and written to many connections.
+
+    Servers do not mask, so a frame is the same for every peer. Compressed
+    frames depend on each connection's context and are not shared.
+    """
+
+    __slots__ = ("data", "frame", "opcode", "payload")
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        self.opcode, self.payload = encode(data)
+        self.frame = _SERVER.message(self.opcode, self.payload)
+
+
+_SERVER = Encoder(server=True)
+
+
+def encode(data: object) -> tuple[int, bytes]:
+    """
+    A message's opcode and payload (RFC 6455 §5.6).
+
+    Raises:
+        TypeError: It is neither ``str`` nor bytes-like.
+    """
+    if isinstance(data, str):
+        return 1, data.encode("utf-8")
+    if isinstance(data, bytes):
+        return 2, data
+    if isinstance(data, (bytearray, memoryview)):
+        return 2, bytes(data)
+    raise TypeError(
+        f"a message is str (text) or bytes, bytearray or memoryview (binary), "
+        f"not {type(data).__name__}"
+    )
+
+
+class Link(Protocol):
+    """
+    One open WebSocket.
+
+    `state` and `ending` are its only truth: `ending` is None exactly while
+    `state` is OPEN.
+    """
+
+    state: State
+    ending: Ending | None
+    inbox: Inbox
+
+    @property
+    def stats(self) -> Stats: ...
+
+    @property
+    def latency(self) -> float | None: ...
+
+    @property
+    def streams(self) -> tuple[asyncio.StreamReader | None, asyncio.StreamWriter | None]: ...
+
+    def get_extra_info(self, name: str) -> Any: ...
+
+    def send_nowait(self, data: Data, compress: bool | None) -> bool:
+        """Send a short message if nobody has to wait for it; False if not."""
+        ...
+
+    async def send(self, data: Data, compress: bool | None) -> None: ...
+
+    async def send_fragments(self, fragments: Fragments, compress: bool | None) -> None: ...
+
+    def write_frames(self, frames: Frames) -> bool:
+        """Write a message made once; False if the peer is behind."""
+        ...
+
+    async def writable(self) -> None:
+        """Wait until the peer keeps up, or the link has ended."""
+        ...
+
+    async def ping(self, timeout: float | None) -> float: ...
+
+    def flush(self) -> None: ...
+
+    def begin_stream(self) -> None: ...
+
+    def end_stream(self) -> None: ...
+
+    def begin_close(self, close: Close) -> None: ...
+
+    async def wait_closed(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def on_closed(self, callback: Callable[[], None]) -> None: ...

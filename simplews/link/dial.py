@@ -1,0 +1,216 @@
+"""From a URL to streams: TCP, TLS, Unix sockets, and what to say when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import os
+import re
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import certifi
+
+from ..errors import ConnectionError, InvalidURL
+from ..protocol.handshake import MAX_HEAD
+from ..types import URL
+from .sources import Streams, no_delay
+
+__all__ = ["Address", "default_ssl_context", "explain_failure", "open_streams", "parse_url"]
+
+_SCHEMES = ("ws", "wss", "ws+unix")
+_SPACES_AND_CONTROLS = re.compile(r"[\x00-\x20\x7f]")
+_PATH_CHARS = "/%:@!$&'()*+,;=~-._"
+# RFC 8305 §8: the recommended delay between connection attempts, in seconds.
+_HAPPY_EYEBALLS_DELAY = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """
+    Where a WebSocket URL leads.
+
+    Attributes:
+        url: The URL.
+        secure: Whether TLS is spoken.
+        host: ASCII host name or address; "" for a Unix socket.
+        port: TCP port.
+        path: Path of a Unix socket, or None.
+        target: Request target: path and query, percent-encoded.
+        host_header: Value of the Host header field.
+        credentials: (user, password) of the URL, or None.
+    """
+
+    url: URL
+    secure: bool
+    host: str
+    port: int
+    path: str | None
+    target: str
+    host_header: str
+    credentials: tuple[str, str] | None
+
+    @property
+    def place(self) -> str:
+        """The address for messages."""
+        return self.path if self.path is not None else self.host_header_with_port
+
+    @property
+    def host_header_with_port(self) -> str:
+        """Host and port, also where the port is the scheme's default."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_url(text: str) -> Address:
+    """
+    Read a WebSocket URL (RFC 6455 §3).
+
+    No path means ``/``. What is not ASCII is percent-encoded in path and query
+    and IDNA-encoded in the host. ``ws+unix:/path/of/socket:/target`` names a
+    Unix socket.
+
+    Raises:
+        InvalidURL: It is none, and how to write it.
+    """
+    if _SPACES_AND_CONTROLS.search(text):
+        raise InvalidURL(f"{text!r} contains white space or control characters; percent-encode it")
+    try:
+        url = URL(text)
+        port = url.port
+    except ValueError as exc:
+        raise InvalidURL(f"{text!r} is not a URL: {exc}") from None
+    if url.scheme not in _SCHEMES:
+        raise InvalidURL(_wrong_scheme(url))
+    if url.fragment or text.endswith("#"):
+        raise InvalidURL(f"{text!r} has a fragment (#...), which RFC 6455 §3 does not allow")
+    if url.scheme == "ws+unix":
+        path, _, target = url.path.partition(":")
+        if not path:
+            raise InvalidURL(f"{text!r} names no socket; write ws+unix:/path/of/socket:/target")
+        return Address(url, False, "", 0, path, _target(target, url.query), "localhost", None)
+    if not url.hostname:
+        raise InvalidURL(f"{text!r} has no host; write {url.scheme}://host:port/path")
+    host = _ascii_host(url.hostname)
+    shown = f"[{host}]" if ":" in host else host
+    assert port is not None
+    default = 443 if url.is_secure else 80
+    credentials = None
+    if url.username is not None:
+        credentials = (url.username, url.password or "")
+    return Address(
+        url=url,
+        secure=url.is_secure,
+        host=host,
+        port=port,
+        path=None,
+        target=_target(url.path, url.query),
+        # RFC 6455 §4.1: the port is left out only if it is the default.
+        host_header=shown if port == default else f"{shown}:{port}",
+        credentials=credentials,
+    )
+
+
+def _wrong_scheme(url: URL) -> str:
+    advice = {"http": "ws", "https": "wss"}
+    if url.scheme in advice:
+        better = advice[url.scheme] + str(url)[len(url.scheme) :]
+        return f"{str(url)!r} is not a WebSocket URL; write {better!r}"
+    return f"{str(url)!r} is not a WebSocket URL; write ws://host:port/path or wss://host/path"
+
+
+def _ascii_host(host: str) -> str:
+    if ":" in host:
+        return host  # an IPv6 address
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError as exc:
+        raise InvalidURL(f"host {host!r} is not a valid name: {exc}") from None
+
+
+def _target(path: str, query: str) -> str:
+    target = quote(path or "/", safe=_PATH_CHARS)
+    return f"{target}?{quote(query, safe=_PATH_CHARS + '?')}" if query else target
+
+
+@functools.cache
+def default_ssl_context() -> ssl.SSLContext:
+    """
+    A context that verifies: the system's trust store, certifi's where it has none.
+
+    It is made once; reading a trust store takes some ten milliseconds.
+    """
+    context = ssl.create_default_context()
+    paths = ssl.get_default_verify_paths()
+    has_store = bool(context.get_ca_certs()) or bool(paths.cafile)
+    if not has_store and paths.capath:
+        has_store = bool(os.listdir(paths.capath))
+    if not has_store:
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+async def open_streams(address: Address, context: ssl.SSLContext | None) -> Streams:
+    """
+    Connect TCP or a Unix socket, and TLS.
+
+    Args:
+        address: Where to.
+        context: For TLS; None for the default one.
+
+    Raises:
+        OSError: As asyncio raises it; see `explain_failure`.
+
+    Cancellation:
+        What was opened is closed.
+    """
+    secure: dict[str, Any] = {}
+    if address.secure:
+        secure = {"ssl": context or default_ssl_context(), "server_hostname": address.host}
+    if address.path is not None:
+        return await asyncio.open_unix_connection(address.path, limit=MAX_HEAD)
+    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        # Other loops (uvloop) try the addresses one after the other.
+        secure["happy_eyeballs_delay"] = _HAPPY_EYEBALLS_DELAY
+    reader, writer = await asyncio.open_connection(
+        address.host, address.port, limit=MAX_HEAD, **secure
+    )
+    no_delay(writer.get_extra_info("socket"))
+    return reader, writer
+
+
+def explain_failure(address: Address, exc: OSError) -> ConnectionError:
+    """What *exc* means, and what to do about it."""
+    where = address.place
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return ConnectionError(
+            f"the certificate of {where} is not accepted: {exc.verify_message}; "
+            f"to trust its issuer, pass ssl_context= with that certificate loaded"
+        )
+    if isinstance(exc, ssl.SSLError):
+        if exc.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"):
+            return ConnectionError(f"{where} does not speak TLS; use a ws:// URL")
+        return ConnectionError(f"TLS with {where} failed: {exc.reason or exc}")
+    if isinstance(exc, socket.gaierror):
+        return ConnectionError(f"host {address.host!r} was not found: {exc.strerror}")
+    if isinstance(exc, ConnectionRefusedError) or _all_refused(exc):
+        return ConnectionError(
+            f"nothing listens on {where}: connection refused; is the server running there?"
+        )
+    if isinstance(exc, FileNotFoundError):
+        return ConnectionError(f"there is no socket {where}; is the server running?")
+    if isinstance(exc, ConnectionResetError) and address.secure:
+        return ConnectionError(f"{where} ended the connection during the TLS handshake")
+    return ConnectionError(f"cannot connect to {where}: {exc.strerror or exc}")
+
+
+def _all_refused(exc: OSError) -> bool:
+    """asyncio joins the errors of several addresses into one text."""
+    text = str(exc)
+    return text.startswith("Multiple exceptions") and text.count("[Errno") == text.count(
+        "Connect call failed"
+    ) == text.count(f"[Errno {errno.ECONNREFUSED}]")

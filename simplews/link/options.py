@@ -1,0 +1,135 @@
+"""The options that `accept`, `connect` and `serve` share, with one meaning everywhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from ..protocol.deflate import Deflate
+
+__all__ = ["OptionArgs", "Options", "QueueMarks", "subprotocol_list"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMarks:
+    """
+    When to stop reading from the peer, and when to go on.
+
+    Attributes:
+        high: Messages in the inbox at which reading is paused.
+        low: Messages at which it goes on.
+        high_bytes: The same in bytes of payload.
+        low_bytes: The same in bytes of payload.
+    """
+
+    high: int = 256
+    low: int = 64
+    high_bytes: int = 1024 * 1024
+    low_bytes: int = 256 * 1024
+
+    @classmethod
+    def of(cls, max_queue: int | tuple[int, int]) -> QueueMarks:
+        """Marks from ``max_queue``: the high mark, or (high, low)."""
+        if isinstance(max_queue, int):
+            high, low = max_queue, max_queue // 4
+        else:
+            high, low = max_queue
+        if high < 1 or not 0 <= low < high:
+            raise ValueError(f"max_queue must be high >= 1 and 0 <= low < high, not {max_queue!r}")
+        return cls(high, low)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """
+    How a connection behaves. Durations are seconds, sizes bytes; None disables.
+
+    The reference of `AioServer.accept` tells what each one means.
+    """
+
+    receive_bytes: int = 4096
+    ping_interval: float | None = None
+    ping_timeout: float | None = None
+    max_message_size: int | None = None
+    receive_timeout: float | None = None
+    open_timeout: float | None = 10
+    close_timeout: float = 10
+    max_queue: int | tuple[int, int] = 256
+    write_limit: int = 65536
+    compression: Deflate | str | None = "deflate"
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("simplews"))
+
+    def __post_init__(self) -> None:
+        for name in ("ping_interval", "ping_timeout", "receive_timeout", "open_timeout"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, or None to disable it, not {value!r}")
+        if not self.close_timeout >= 0:
+            raise ValueError(f"close_timeout must not be negative, not {self.close_timeout!r}")
+        for name in ("receive_bytes", "write_limit"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
+        if self.max_message_size is not None and self.max_message_size < 0:
+            raise ValueError(
+                f"max_message_size must not be negative, not {self.max_message_size!r}"
+            )
+        _ = self.marks, self.deflate
+
+    @property
+    def marks(self) -> QueueMarks:
+        """``max_queue`` as marks."""
+        return QueueMarks.of(self.max_queue)
+
+    @property
+    def deflate(self) -> Deflate | None:
+        """``compression`` as settings, or None."""
+        if self.compression is None or isinstance(self.compression, Deflate):
+            return self.compression
+        if self.compression == "deflate":
+            return _DEFAULT_DEFLATE
+        raise ValueError(
+            f"compression must be None, 'deflate' or Deflate(...), not {self.compression!r}"
+        )
+
+
+_DEFAULT_DEFLATE = Deflate()
+
+
+class OptionArgs(TypedDict, total=False):
+    """
+    Keyword-only options of ``accept``, ``connect`` and ``serve``.
+
+    Durations are seconds, sizes bytes; None disables.
+
+    Attributes:
+        ping_timeout: Seconds a Pong may take before the connection fails with
+            1011; one ``ping_interval`` when None.
+        receive_timeout: Seconds that ``receive()`` waits when called without a
+            timeout; None for ever.
+        open_timeout: Seconds for TCP, TLS and the opening handshake together.
+        close_timeout: Seconds for the whole closing handshake, then abort.
+        max_queue: Messages held before reading from the peer is paused, or
+            (high, low): paused at high, resumed at low. A quarter when only
+            high is given. 1 MiB of payload pauses as well.
+        write_limit: Bytes buffered before ``send()`` waits.
+        compression: "deflate", `Deflate` with settings, or None.
+        logger: Where the line per connection goes.
+    """
+
+    ping_timeout: float | None
+    receive_timeout: float | None
+    open_timeout: float | None
+    close_timeout: float
+    max_queue: int | tuple[int, int]
+    write_limit: int
+    compression: Deflate | str | None
+    logger: logging.Logger
+
+
+def subprotocol_list(subprotocols: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One name or several, as a tuple."""
+    if subprotocols is None:
+        return ()
+    return (subprotocols,) if isinstance(subprotocols, str) else tuple(subprotocols)

@@ -1,0 +1,254 @@
+"""The outbox: frames on their way to the transport.
+
+Cork: replies that are sent while more messages wait in the inbox are held and
+written together, because one ``send(2)`` for a batch costs what one for a single
+message does. They are flushed when the batch is answered, when the task waits,
+when 64 KiB are held, and at the latest at the end of the loop's iteration. The
+first frame of a connection that is otherwise idle is written at once.
+
+A large payload is written in pieces, with the peer's pace, and never joined to
+its header. Nothing may come between the pieces, so other frames are held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from ..protocol.frames import Pong
+from ..protocol.masking import apply_mask
+
+__all__ = ["LARGE", "Outbox"]
+
+#: Payloads above this are written apart from their header.
+LARGE = 16384
+
+_CORK = 65536
+# One write of a large payload; a multiple of four, so that its mask lines up.
+_PIECE = 262144
+
+
+class Outbox:
+    """
+    Args:
+        loop: The event loop.
+        transport: Where the bytes go.
+        waiting: The messages of the inbox; while there are any, frames are held.
+        pong: Makes the frame of a `Pong`.
+
+    Attributes:
+        paused: Whether the transport holds more than its high-water mark.
+        ended: Whether the connection has ended: senders no longer wait.
+        closed: Whether nothing can be written any more.
+        written: Bytes handed to the transport.
+    """
+
+    __slots__ = (
+        "_held",
+        "_held_size",
+        "_lock",
+        "_loop",
+        "_mid_frame",
+        "_pong",
+        "_pong_frame",
+        "_scheduled",
+        "_then",
+        "_transport",
+        "_waiters",
+        "_waiting",
+        "closed",
+        "ended",
+        "paused",
+        "written",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        waiting: deque[object],
+        pong: Callable[[bytes], bytes],
+    ) -> None:
+        self.paused = False
+        self.ended = False
+        self.closed = False
+        self.written = 0
+        self._lock: asyncio.Lock | None = None
+        self._loop = loop
+        self._transport = transport
+        self._waiting = waiting
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._scheduled = False
+        self._mid_frame = False
+        self._then: Callable[[], None] | None = None
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._pong: Pong | None = None
+        self._pong_frame = pong
+
+    @property
+    def busy(self) -> bool:
+        """Whether a sender must wait: for the peer, or for another sender's long message."""
+        return self.paused or (self._lock is not None and self._lock.locked())
+
+    @property
+    def turn(self) -> asyncio.Lock:
+        """Held by whoever sends a message that takes several writes; first come, first served."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        return self._lock
+
+    # ---------------------------------------------------------------- frames
+
+    def write(self, frame: bytes) -> None:
+        """Write a whole frame, now or with those around it; never waits."""
+        if self.closed:
+            return
+        self.written += len(frame)
+        if self._mid_frame or self._waiting:
+            self._held.append(frame)
+            self._held_size += len(frame)
+            if self._mid_frame:
+                return
+            if self._held_size >= _CORK:
+                self.flush()
+            elif not self._scheduled:
+                self._scheduled = True
+                self._loop.call_soon(self._end_of_iteration)
+        elif self._held:
+            self._held.append(frame)
+            self.flush()
+        else:
+            self._transport.write(frame)
+
+    def write_pong(self, payload: bytes) -> None:
+        """
+        Answer a Ping.
+
+        RFC 6455 §5.5.3 allows to answer only the newest Ping: while the peer
+        does not read, one Pong waits and not one for each Ping.
+        """
+        if self.paused or self._mid_frame:
+            self._pong = Pong(payload)
+        else:
+            self.write(self._pong_frame(payload))
+
+    def flush(self) -> None:
+        """Write what is held."""
+        held = self._held
+        if held and not self._mid_frame and not self.closed:
+            self._held = []
+            self._held_size = 0
+            self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+
+    def _end_of_iteration(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    # -------------------------------------------------------- large payloads
+
+    async def write_large(self, head: bytes, payload: bytes | memoryview, key: bytes) -> None:
+        """
+        Write a frame whose payload goes out in pieces, at the peer's pace.
+
+        The caller holds `turn`. Nothing else is written in between.
+
+        Args:
+            head: The frame's header, masking key included.
+            payload: The payload.
+            key: The masking key, or empty.
+
+        Cancellation:
+            The rest of the frame is handed to the transport at once: half a
+            frame would break the connection.
+        """
+        self.flush()
+        view = memoryview(payload)
+        position = 0
+        self._mid_frame = True
+        try:
+            self._transport.write(head)
+            while position < len(view) and not self.closed:
+                piece: bytes | memoryview = view[position : position + _PIECE]
+                position += _PIECE
+                self._transport.write(apply_mask(piece, key) if key else piece)
+                while self.paused and position < len(view) and not self.closed:
+                    await self._wait()
+        finally:
+            while position < len(view) and not self.closed:
+                piece = view[position : position + _PIECE]
+                position += _PIECE
+                self._transport.write(apply_mask(piece, key) if key else piece)
+            self.written += len(head) + len(view)
+            self._mid_frame = False
+            self._release_pong()
+            self.flush()
+            self._close_now()
+
+    # ---------------------------------------------------------- flow control
+
+    async def drain(self) -> None:
+        """Wait until the transport takes more, or the connection has ended."""
+        while self.paused and not self.ended:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def pause(self) -> None:
+        """The transport is above its high-water mark."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """The transport is below its low-water mark: senders go on, in their order."""
+        self.paused = False
+        if not self._mid_frame:
+            self._release_pong()
+            self.flush()
+        self._wake()
+
+    def end(self) -> None:
+        """No more messages: blocked senders are woken, to see that."""
+        self.ended = True
+        self._wake()
+
+    def finish(self) -> None:
+        """End our side of TCP once everything is written, where the transport can."""
+        self._then = self._transport.write_eof if self._transport.can_write_eof() else None
+        self._close_now()
+
+    def close(self) -> None:
+        """Close the transport once everything is written, a frame in progress included."""
+        self._then = self._transport.close
+        self._close_now()
+
+    def _close_now(self) -> None:
+        if self._then is not None and not self._mid_frame and not self.closed:
+            self.flush()
+            self._then()
+
+    def lost(self) -> None:
+        """The transport is gone."""
+        self.ended = self.closed = True
+        self._held = []
+        self._held_size = 0
+        self._pong = None
+        self._wake()
+
+    def _release_pong(self) -> None:
+        pong, self._pong = self._pong, None
+        if pong is not None and not self.closed:
+            self.write(self._pong_frame(pong.payload))
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()

@@ -1,0 +1,169 @@
+"""How each source becomes streams, a request, and a link.
+
+Only what is true of one source stands here. Policy (origins, subprotocols,
+compression, limits, errors) is above, in server.py and client.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from typing import Any
+
+from ..protocol.handshake import (
+    MAX_HEAD,
+    MAX_LINE,
+    Refusal,
+    parse_request,
+    parse_tokens,
+    serialize_response,
+)
+from ..types import HandshakeRequest, Headers, HeadersLike, Response, header_pairs
+
+__all__ = [
+    "Gone",
+    "Streams",
+    "no_delay",
+    "read_head",
+    "read_request",
+    "refuse",
+    "request_from_headers",
+    "streams_of_socket",
+]
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+# Seconds that a refused client's bytes are read and dropped.
+_LINGER = 0.9
+
+
+class Gone(Exception):
+    """The peer went away before a head was complete."""
+
+
+async def streams_of_socket(sock: socket.socket) -> Streams:
+    """
+    Wrap a connected socket that somebody else accepted.
+
+    Raises:
+        TypeError: It is no stream socket.
+        ValueError: It is a socket of the ``ssl`` module.
+    """
+    if isinstance(sock, ssl.SSLSocket):
+        raise ValueError(
+            "sock= takes a plain socket: asyncio does TLS by itself. Use serve(ssl=context), or "
+            "asyncio.start_server(..., ssl=context) with AioServer.accept(stream=(reader, writer))"
+        )
+    if getattr(sock, "type", None) != socket.SOCK_STREAM:
+        raise TypeError(f"sock= takes a connected stream socket, not {sock!r}")
+    loop = asyncio.get_running_loop()
+    sock.setblocking(False)
+    no_delay(sock)
+    reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+def no_delay(sock: Any) -> None:
+    """
+    Disable Nagle's algorithm; anything but a TCP socket is left alone.
+
+    asyncio does so only for sockets made with ``proto=IPPROTO_TCP``; for others a
+    message can wait 40 ms for the peer's delayed acknowledgement.
+    """
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+async def read_head(reader: asyncio.StreamReader, early: bytes = b"") -> tuple[bytes, bytes]:
+    """
+    Read the head of a request or response.
+
+    Args:
+        reader: Where it comes from.
+        early: Bytes of it that have been read.
+
+    Returns:
+        The head, up to and with its empty line, and the bytes that came behind it.
+
+    Raises:
+        Gone: The stream ended first, or the other side speaks TLS.
+        Refusal: 414 or 431, it is too long.
+    """
+    buffer = bytearray()
+    data = early
+    while True:
+        try:
+            data = data or await reader.read(MAX_HEAD)
+        except OSError as exc:
+            raise Gone(str(exc) or type(exc).__name__) from exc
+        if not data:
+            raise Gone(f"it left after {len(buffer)} bytes" if buffer else "it left silently")
+        searched = max(0, len(buffer) - 3)
+        buffer += data
+        data = b""
+        # RFC 8446 §5.1: a TLS record of a handshake (22) or an alert (21).
+        if buffer[0] in (0x15, 0x16):
+            raise Gone("it speaks TLS on a connection without TLS")
+        end = buffer.find(b"\r\n\r\n", searched) + 4
+        if 4 <= end <= MAX_HEAD:
+            return bytes(buffer[:end]), bytes(buffer[end:])
+        if len(buffer) > MAX_LINE and buffer.find(b"\n", 0, MAX_LINE + 2) < 0:
+            raise Refusal(414, f"first line exceeds {MAX_LINE} bytes")
+        if len(buffer) > MAX_HEAD:
+            raise Refusal(431, f"head exceeds {MAX_HEAD} bytes")
+
+
+async def read_request(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> tuple[HandshakeRequest, bytes]:
+    """
+    Read a request from a stream.
+
+    Returns:
+        The request, and the bytes that came behind it.
+
+    Raises:
+        Gone: The stream ended first.
+        Refusal: It is not acceptable HTTP/1.1.
+    """
+    head, early = await read_head(reader)
+    return parse_request(head, writer.get_extra_info("peername")), early
+
+
+def request_from_headers(headers: HeadersLike, remote_address: Any) -> HandshakeRequest:
+    """The request of a socket whose head the caller has read; its target is not known."""
+    fields = Headers(header_pairs(headers))
+    return HandshakeRequest(
+        host=fields.get("host", ""),
+        target="/",
+        headers=fields,
+        subprotocols=tuple(parse_tokens(fields.getlist("sec-websocket-protocol"))),
+        remote_address=remote_address,
+    )
+
+
+async def refuse(streams: Streams, response: Response, *, head_only: bool = False) -> None:
+    """
+    Answer with plain HTTP and close.
+
+    The peer may still be sending; what it sends is read and dropped for a
+    moment, so that TCP does not reset the connection and take the answer with it.
+    """
+    reader, writer = streams
+    try:
+        async with asyncio.timeout(_LINGER):
+            writer.write(serialize_response(response, head_only=head_only))
+            await writer.drain()
+            if writer.can_write_eof():
+                writer.write_eof()
+                while await reader.read(65536):
+                    pass
+    except (OSError, TimeoutError):
+        pass
+    finally:
+        writer.close()

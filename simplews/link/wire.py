@@ -1,0 +1,553 @@
+"""WireLink: a WebSocket over an asyncio transport, after its opening handshake.
+
+The handshake is read from ordinary asyncio streams. Then this class takes the
+transport over as its protocol: bytes go from the transport straight into the
+decoder, with no task and no buffer in between, and what the streams had already
+read is decoded first. One mechanism serves every source that has a transport.
+
+Closing is one path. Whoever begins sets `ending`, once, and a deadline; when the
+transport is gone `connection_lost` ends everything that still waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, Callable
+from typing import Any, cast
+
+from ..errors import ConnectionClosed, ProtocolError
+from ..protocol.codec import Decoder, Encoder, Event
+from ..protocol.deflate import Agreement
+from ..protocol.frames import Opcode, Ping, Pong, clip_reason, serialize_close
+from ..types import Close, CloseCode, Ending, State
+from .base import Data, Fragments, Frames, Stats, encode
+from .inbox import Inbox
+from .keepalive import Keepalive
+from .options import Options
+from .outbox import LARGE, Outbox
+
+__all__ = ["WireLink"]
+
+# asyncio's selector transport reads 256 KiB at a time, which glibc serves with
+# an mmap and a munmap per read: 9 to 15 µs. Reads of 64 KiB come from the heap.
+_MOST_READ = 65536
+
+# After a failure we read on and drop, so that TCP does not reset the connection
+# and take our Close with it, but not for longer than this.
+_LINGER = 0.9
+
+_CLOSE = int(Opcode.CLOSE)
+_PING = int(Opcode.PING)
+_PONG = int(Opcode.PONG)
+_CONTINUATION = int(Opcode.CONTINUATION)
+
+
+class WireLink(asyncio.Protocol):
+    """
+    An open WebSocket on a transport. Make it with `take_over`.
+
+    Attributes:
+        state: OPEN, CLOSING or CLOSED.
+        ending: How it ended; None exactly while it is OPEN.
+        inbox: What has arrived.
+    """
+
+    __slots__ = (
+        "_bytes_in",
+        "_callbacks",
+        "_closed_waiters",
+        "_deadline",
+        "_decoder",
+        "_discard",
+        "_encoder",
+        "_events",
+        "_keepalive",
+        "_loop",
+        "_messages_out",
+        "_options",
+        "_outbox",
+        "_read_size",
+        "_reader",
+        "_server",
+        "_streams_protocol",
+        "_transport",
+        "_writer",
+        "ending",
+        "inbox",
+        "state",
+    )
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        server: bool,
+        options: Options,
+        agreement: Agreement | None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        transport = cast(asyncio.Transport, writer.transport)
+        self.state = State.OPEN
+        self.ending: Ending | None = None
+        self.inbox = Inbox(loop, options.marks, self._pause_reading, self._resume_reading)
+        self._loop = loop
+        self._reader = reader
+        self._writer = writer
+        self._transport = transport
+        self._streams_protocol = transport.get_protocol()
+        self._server = server
+        self._options = options
+        self._decoder = Decoder(server, options.max_message_size, agreement)
+        self._encoder = Encoder(server, agreement)
+        self._outbox = Outbox(
+            loop,
+            transport,
+            self.inbox.messages,  # type: ignore[arg-type]
+            lambda payload: self._encoder.frame(_PONG, payload),
+        )
+        self._keepalive = Keepalive(
+            loop,
+            options.ping_interval,
+            options.ping_timeout,
+            lambda payload: self._outbox.write(self._encoder.frame(_PING, payload)),
+            self._ping_failed,
+        )
+        self._events: list[Event] = []
+        self._discard = False  # after our Close only the peer's is of interest
+        self._read_size = 0
+        self._bytes_in = 0
+        self._messages_out = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._closed_waiters: list[asyncio.Future[None]] = []
+        self._callbacks: list[Callable[[], None]] = []
+
+    @classmethod
+    async def take_over(
+        cls,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        server: bool,
+        options: Options,
+        agreement: Agreement | None,
+        early: bytes = b"",
+    ) -> WireLink:
+        """
+        Take a transport over from its streams, after the opening handshake.
+
+        What the streams had read already is delivered, and so is an end of the
+        stream that came right behind it.
+
+        Args:
+            reader: The stream that was read so far.
+            writer: Its other half.
+            server: Whether we are the server.
+            options: How the connection behaves.
+            agreement: What was agreed on compression, or None.
+            early: Bytes behind the handshake that were read from *reader*.
+        """
+        link = cls(reader, writer, server=server, options=options, agreement=agreement)
+        transport = link._transport
+        transport.set_protocol(link)
+        transport.set_write_buffer_limits(high=options.write_limit)
+        link._limit_reads(options.receive_bytes)
+        # There is no public way to ask a StreamReader with bytes in its buffer
+        # whether the end of the stream has come, and it is told only once.
+        at_end = bool(getattr(reader, "_eof", False))
+        error = reader.exception()
+        if error is None:
+            if not at_end:
+                reader.feed_eof()
+            early += await reader.read()  # does not wait: the reader is at its end
+        link._keepalive.start()
+        if early:
+            link.data_received(early)
+        if error is not None or transport.is_closing():
+            link.connection_lost(error)
+        elif at_end:
+            link.eof_received()
+            transport.close()
+        elif not link.inbox.paused and not transport.is_reading():
+            transport.resume_reading()
+        return link
+
+    # ------------------------------------------------------- what it can tell
+
+    @property
+    def stats(self) -> Stats:
+        """Counters, as they stand."""
+        inbox = self.inbox
+        return Stats(
+            messages_in=inbox.taken + len(inbox.messages),
+            messages_out=self._messages_out,
+            bytes_in=self._bytes_in,
+            bytes_out=self._outbox.written,
+        )
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds of the last round trip, or None."""
+        return self._keepalive.latency
+
+    @property
+    def streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The streams that carried the opening handshake."""
+        return self._reader, self._writer
+
+    def get_extra_info(self, name: str) -> Any:
+        """What the transport knows: ``peername``, ``sockname``, ``ssl_object`` ..."""
+        return self._transport.get_extra_info(name)
+
+    # --------------------------------------------------------------- bytes in
+
+    def data_received(self, data: bytes) -> None:
+        """The transport read *data*."""
+        self._keepalive.heard = True
+        size = len(data)
+        self._bytes_in += size
+        if size == self._read_size:
+            self._limit_reads(size * 4)
+        self._decode(data)
+
+    def _decode(self, data: bytes) -> None:
+        decoder, inbox, events = self._decoder, self.inbox, self._events
+        if self._discard:
+            decoder.feed(data, deque(), events)
+        else:
+            decoder.size = 0
+            decoder.feed(data, inbox.messages, events, inbox.room, inbox.most)
+            if decoder.size:
+                inbox.arrived(decoder.size)
+        if events:
+            self._events = []
+            for event in events:
+                self._control(event)
+        if decoder.failure is not None and self.ending is None:
+            self._fail(decoder.failure)
+
+    def _control(self, event: Event) -> None:
+        if isinstance(event, Ping):
+            # RFC 6455 §5.5.1: nothing is sent after a Close.
+            if self.ending is None:
+                self._outbox.write_pong(event.payload)
+        elif isinstance(event, Pong):
+            self._keepalive.pong(event.payload)
+        else:
+            self._close_received(event)
+
+    def _limit_reads(self, size: int) -> None:
+        """Let the next reads be of *size* bytes: small connections stay small."""
+        size = min(size, _MOST_READ)
+        if size != self._read_size and hasattr(self._transport, "max_size"):
+            self._read_size = size
+            self._transport.max_size = size
+
+    def _pause_reading(self) -> None:
+        self._keepalive.pause()
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._decoder.pending:
+            self._decode(b"")
+            if self.inbox.paused:
+                return
+        self._read_on()
+        if self.ending is not None:
+            self.inbox.end()
+
+    def _read_on(self) -> None:
+        self._keepalive.resume()
+        if not self._transport.is_closing() and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    # -------------------------------------------------------------- bytes out
+
+    def send_nowait(self, data: Data, compress: bool | None) -> bool:
+        """Send a short message if nobody has to wait for it; False if not."""
+        kind = data.__class__
+        if kind is str:
+            opcode, payload = 1, cast(str, data).encode("utf-8")
+        elif kind is bytes:
+            opcode, payload = 2, cast(bytes, data)
+        else:
+            return False
+        if self.ending is not None:
+            raise ConnectionClosed(self.ending)
+        size = len(payload)
+        if size > LARGE or self._outbox.busy:
+            return False
+        if self._encoder.wants_deflate(size, compress):
+            payload = self._encoder.deflate(payload, True)
+            self._outbox.write(self._encoder.frame(opcode, payload, True, True))
+        else:
+            self._outbox.write(self._encoder.message(opcode, payload))
+        self._messages_out += 1
+        return True
+
+    async def send(self, data: Data, compress: bool | None) -> None:
+        """
+        Send a message, waiting for the peer if it is behind.
+
+        Cancellation:
+            While it waits nothing has been sent and nothing will be. Once the
+            first bytes of a large message are out, all of it goes out.
+        """
+        opcode, payload = encode(data)
+        async with self._outbox.turn:
+            await self._outbox.drain()
+            self._check_open()
+            await self._write(opcode, payload, compress)
+            self._messages_out += 1
+
+    async def _write(self, opcode: int, payload: bytes, compress: bool | None) -> None:
+        compressed = self._encoder.wants_deflate(len(payload), compress)
+        if compressed:
+            payload = self._encoder.deflate(payload, True)
+        await self._write_frame(opcode, payload, True, compressed)
+
+    async def _write_frame(
+        self, opcode: int, payload: bytes, final: bool, compressed: bool
+    ) -> None:
+        if len(payload) <= LARGE:
+            self._outbox.write(self._encoder.frame(opcode, payload, final, compressed))
+        else:
+            head, key = self._encoder.head(opcode, len(payload), final, compressed)
+            await self._outbox.write_large(head, payload, key)
+
+    async def send_fragments(self, fragments: Fragments, compress: bool | None) -> None:
+        """
+        Send one message in fragments as they come (RFC 6455 §5.4).
+
+        Cancellation:
+            A message that has begun can be neither completed nor taken back, so
+            the connection is closed with 1011. Before its first fragment
+            nothing is sent.
+        """
+        async with self._outbox.turn:
+            kind = None  # opcode of the whole message
+            compressed = False
+            opcode = _CONTINUATION
+            try:
+                async for piece in _each(fragments):
+                    piece_kind, payload = encode(piece)
+                    if kind is None:
+                        kind = opcode = piece_kind
+                        compressed = compress is not False and self._encoder.wants_deflate(0, True)
+                    elif piece_kind != kind:
+                        raise TypeError("the fragments of a message are all text or all binary")
+                    await self._outbox.drain()
+                    self._check_open()
+                    if compressed:
+                        payload = self._encoder.deflate(payload, False)
+                    flag = compressed and opcode != _CONTINUATION
+                    await self._write_frame(opcode, payload, False, flag)
+                    opcode = _CONTINUATION
+                if kind is None:
+                    return
+                self._check_open()
+                last = self._encoder.deflate(b"", True) if compressed else b""
+                self._outbox.write(self._encoder.frame(_CONTINUATION, last))
+                self._messages_out += 1
+            except BaseException:
+                if kind is not None and opcode == _CONTINUATION and self.ending is None:
+                    close = Close(CloseCode.INTERNAL_ERROR, "fragmented message abandoned")
+                    self._close(close, "a message in fragments was not completed")
+                raise
+
+    def write_frames(self, frames: Frames) -> bool:
+        """Write a message made once for many; False if the peer is behind."""
+        if self.ending is not None:
+            raise ConnectionClosed(self.ending)
+        if self._outbox.busy:
+            return False
+        size = len(frames.payload)
+        if self._encoder.wants_deflate(size, None):
+            payload = self._encoder.deflate(frames.payload, True)
+            self._outbox.write(self._encoder.frame(frames.opcode, payload, True, True))
+        elif self._encoder.masks:
+            self._outbox.write(self._encoder.message(frames.opcode, frames.payload))
+        else:
+            self._outbox.write(frames.frame)
+        self._messages_out += 1
+        return True
+
+    async def writable(self) -> None:
+        """Wait until a message can be written, or the link has ended."""
+        async with self._outbox.turn:
+            await self._outbox.drain()
+
+    def flush(self) -> None:
+        """Write the replies that wait for company."""
+        self._outbox.flush()
+
+    async def ping(self, timeout: float | None) -> float:
+        """Send a Ping; seconds until its Pong."""
+        self._check_open()
+        self._outbox.flush()
+        return await self._keepalive.ping(timeout)
+
+    def begin_stream(self) -> None:
+        """Give out the next message in pieces."""
+        self._decoder.stream(self.inbox.messages)
+
+    def end_stream(self) -> None:
+        """Nobody wants the rest of the message that is read in pieces."""
+        self._decoder.stop_stream()
+        self.inbox.drop_fragments()
+
+    def _check_open(self) -> None:
+        if self.ending is not None:
+            raise ConnectionClosed(self.ending)
+
+    # ---------------------------------------------------------------- closing
+
+    def begin_close(self, close: Close) -> None:
+        """Send a Close and wait no longer than ``close_timeout`` for the rest."""
+        if self.state is State.OPEN:
+            self._close(close, "")
+
+    def _close(self, close: Close, why: str, cause: BaseException | None = None) -> None:
+        """RFC 6455 §7.1.2: start the closing handshake."""
+        self._end(Ending("us", sent=close, why=why, cause=cause))
+        self._send_close(close)
+        self._arm(self._options.close_timeout)
+        # A full inbox must not keep us from the peer's Close.
+        self._discard = True
+        self._decode(b"")
+        self._read_on()
+
+    def _fail(self, failure: ProtocolError) -> None:
+        """
+        RFC 6455 §7.1.7: send a Close, then drop the connection.
+
+        Our side of TCP ends right behind the Close, where that is possible; the
+        other is read and dropped for a moment.
+        """
+        close = Close(failure.close_code, clip_reason(failure.reason))
+        self._end(Ending("us", sent=close, why=failure.reason, cause=failure))
+        self._decoder.stop()
+        self._send_close(close)
+        self._arm(min(_LINGER, self._options.close_timeout))
+        self._outbox.finish()
+        self._read_on()
+
+    def _close_received(self, close: Close) -> None:
+        """RFC 6455 §7.1.5, §7.1.6: the peer's Close, first or in answer to ours."""
+        if self.ending is None:
+            # §5.5.1: "the endpoint typically echos the status code it received".
+            self._end(Ending("peer", sent=Close(close.code), received=close))
+            self._send_close(Close(close.code))
+            self._arm(self._options.close_timeout)
+        elif self.ending.by == "lost":
+            # It was behind messages that waited for room in the inbox, while
+            # the peer had gone already.
+            self.ending = Ending("peer", received=close)
+        else:
+            self.ending.received = close
+        # §7.1.1: the server closes TCP first, the client waits for it.
+        if self._server:
+            self._outbox.close()
+
+    def _send_close(self, close: Close) -> None:
+        self._outbox.write(self._encoder.frame(_CLOSE, serialize_close(close)))
+        self._outbox.flush()
+        self._outbox.end()
+
+    def _ping_failed(self, why: str) -> None:
+        """The peer does not answer, so nobody waits for its Close either."""
+        if self.ending is None:
+            close = Close(CloseCode.INTERNAL_ERROR, clip_reason(why))
+            self._end(Ending("us", sent=close, why=why))
+            self._send_close(close)
+            self._transport.abort()
+
+    def _end(self, ending: Ending) -> None:
+        """The one place where a connection stops to be open; everyone who waits is woken."""
+        self.ending = ending
+        self.state = State.CLOSING
+        self._keepalive.stop(lambda: ConnectionClosed(ending))
+        # Messages that wait for room in the inbox were here before the end.
+        if ending.by == "us" or not self._decoder.pending:
+            self.inbox.end()
+        if ending.by == "lost":
+            self._outbox.end()
+
+    def _arm(self, delay: float) -> None:
+        if self._deadline is None:
+            self._deadline = self._loop.call_later(delay, self._transport.abort)
+
+    async def wait_closed(self) -> None:
+        """Wait until the transport is gone."""
+        if self.state is State.CLOSED:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._closed_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._closed_waiters:
+                self._closed_waiters.remove(waiter)
+
+    def abort(self) -> None:
+        """Drop the connection without a closing handshake."""
+        if self.ending is None:
+            self._end(Ending("lost", why="abort() was called on our side"))
+        self._transport.abort()
+
+    def on_closed(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once, when the transport is gone; now, if it is."""
+        if self.state is State.CLOSED:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    # -------------------------------------------- what the transport tells us
+
+    def eof_received(self) -> None:
+        """The peer's side of TCP has ended; asyncio closes ours in turn."""
+        self._streams_protocol.eof_received()  # type: ignore[attr-defined]
+        if self.ending is None:
+            self._end(Ending("lost", why="the peer closed TCP without a Close frame"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone."""
+        if self.state is State.CLOSED:
+            return
+        if self.ending is None:
+            why = str(exc) or type(exc).__name__ if exc else "the transport was closed"
+            self._end(Ending("lost", why=why, cause=exc))
+        self.state = State.CLOSED
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._outbox.lost()
+        # Resolves wsock.wait_closed() and wakes readers of rsock.
+        self._streams_protocol.connection_lost(exc)
+        for waiter in self._closed_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def pause_writing(self) -> None:
+        """The transport holds more than its high-water mark."""
+        self._outbox.pause()
+        self._streams_protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The transport holds less than its low-water mark."""
+        self._outbox.resume()
+        self._streams_protocol.resume_writing()
+
+
+async def _each(fragments: Fragments) -> Any:
+    """Items of an iterable of either kind."""
+    if isinstance(fragments, AsyncIterable):
+        async for item in fragments:
+            yield item
+    else:
+        for item in fragments:
+            yield item

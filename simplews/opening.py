@@ -1,0 +1,64 @@
+"""`Opening`: what ``accept()`` and ``connect()`` return, to be awaited or entered."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from .connection import AioBase
+
+__all__ = ["Opening"]
+
+C = TypeVar("C", bound=AioBase)
+
+
+class Opening(Coroutine[Any, Any, C], Generic[C]):
+    """
+    A connection that is being opened.
+
+    ``ws = await opening`` opens it; ``async with opening as ws`` opens it and
+    closes it at the end of the block. It also is a coroutine, so that
+    ``asyncio.wait_for``, ``create_task`` and ``gather`` take it.
+    """
+
+    __slots__ = ("_connection", "_coroutine", "_name")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, C], name: str) -> None:
+        self._coroutine = coroutine
+        self._name = name
+        self._connection: C | None = None
+
+    def __await__(self) -> Generator[Any, Any, C]:
+        return self._coroutine.__await__()
+
+    def send(self, value: Any) -> Any:
+        """Part of the coroutine protocol."""
+        return self._coroutine.send(value)
+
+    def throw(self, *args: Any) -> Any:
+        """Part of the coroutine protocol."""
+        return self._coroutine.throw(*args)
+
+    def close(self) -> None:
+        """Part of the coroutine protocol."""
+        self._coroutine.close()
+
+    async def __aenter__(self) -> C:
+        self._connection = await self._coroutine
+        return self._connection
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._connection is not None
+        await self._connection.__aexit__(kind, error, traceback)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"{self._name}(...) has no {name!r} before it is open: "
+            f"write 'ws = await {self._name}(...)' or 'async with {self._name}(...) as ws'"
+        )

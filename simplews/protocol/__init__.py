@@ -1,0 +1,1 @@
+"""Bytes ⇄ messages: handshake, frames, compression. No asyncio, no clock, no task."""

@@ -1,0 +1,589 @@
+"""Bytes → messages and control events (`Decoder`); message → frame bytes (`Encoder`).
+
+The contract, in two sentences: after ``Decoder.feed(data)`` the messages that
+are complete have been appended to *messages* and the control events to
+*events*; when ``feed`` returns True, input is left and ``feed(b"")`` goes on.
+The peer can never make ``feed`` raise: what it breaks is recorded in
+``Decoder.failure``, and nothing more is read.
+
+Messages are plain ``str`` and ``bytes``; only control frames become objects.
+The functions are small and typed so that the same source can be compiled; the
+loop of ``feed`` is long because a call per frame costs more than all its work.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import ProtocolError
+from ..types import Close, CloseCode
+from .deflate import INFLATE_LIMIT, Agreement, Deflater, Inflater
+from .frames import Fragment, Opcode, Ping, Pong, parse_close
+from .masking import apply_mask, new_key
+
+__all__ = ["MESSAGE_OVERHEAD", "Decoder", "Encoder", "Event", "Message"]
+
+Message = str | bytes | Fragment
+Event = Ping | Pong | Close
+
+#: Bytes that a queued message counts beside its payload: the object around it.
+MESSAGE_OVERHEAD = 64
+
+_NO_LIMIT = 1 << 62
+
+_CONTINUATION = int(Opcode.CONTINUATION)
+_TEXT = int(Opcode.TEXT)
+_BINARY = int(Opcode.BINARY)
+_CLOSE = int(Opcode.CLOSE)
+_PING = int(Opcode.PING)
+_PONG = int(Opcode.PONG)
+
+# Pieces below this are collected in one buffer: a message in fragments of one
+# byte must not cost forty times its size in small objects.
+_SMALL_PIECE = 4096
+_COLLECTED = 65536
+
+_utf8_decoder: Callable[..., Any] = codecs.getincrementaldecoder("utf-8")
+
+
+class Decoder:
+    """
+    Reads frames (RFC 6455 §5) and joins them to messages.
+
+    Args:
+        server: Whether we are the server: then frames must be masked (§5.1).
+        max_message_size: Bytes that a message may have, after inflating; None
+            for no limit (inflating stays bounded by INFLATE_LIMIT).
+        agreement: What was agreed on compression, or None.
+
+    Attributes:
+        failure: The rule that the peer broke, or None.
+        done: True after a Close or a failure: nothing more is read.
+        size: Payload bytes and overhead of all messages appended so far; the
+            caller takes it away.
+    """
+
+    __slots__ = (
+        "_busy",
+        "_collected",
+        "_compressed",
+        "_dropping",
+        "_fin",
+        "_in_frame",
+        "_inflate_limit",
+        "_inflater",
+        "_key",
+        "_left",
+        "_limit",
+        "_opcode",
+        "_phase",
+        "_pieces",
+        "_received",
+        "_rest",
+        "_server",
+        "_streaming",
+        "_total",
+        "_utf8",
+        "done",
+        "failure",
+        "size",
+    )
+
+    def __init__(
+        self,
+        server: bool,
+        max_message_size: int | None = None,
+        agreement: Agreement | None = None,
+    ) -> None:
+        self.failure: ProtocolError | None = None
+        self.done = False
+        self.size = 0
+        self._server = server
+        self._limit = _NO_LIMIT if max_message_size is None else max_message_size
+        self._inflate_limit = INFLATE_LIMIT if max_message_size is None else max_message_size
+        self._inflater = None if agreement is None else Inflater(agreement)
+        self._rest = b""
+        # the frame being read, once its header is there
+        self._in_frame = False
+        self._fin = False
+        self._left = 0
+        self._key = b""
+        self._phase = 0
+        # the message being read, over all its frames; opcode 0: none
+        self._opcode = 0
+        self._compressed = False
+        self._received = 0
+        self._total = 0
+        self._pieces: list[bytes] = []
+        self._collected = bytearray()
+        self._utf8: Any = None
+        # a message that the application reads as a stream, or no longer wants
+        self._streaming = False
+        self._dropping = False
+        self._busy = False  # a message has begun, or the next one is a stream
+
+    @property
+    def pending(self) -> bool:
+        """Whether input is left that ``feed(b"")`` might get further with."""
+        return bool(self._rest) and not self.done
+
+    @property
+    def in_message(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self._opcode != 0
+
+    def feed(
+        self,
+        data: bytes,
+        messages: deque[Message],
+        events: list[Event],
+        budget: int = _NO_LIMIT,
+        most: int = _NO_LIMIT,
+    ) -> bool:
+        """
+        Read *data*.
+
+        Args:
+            data: The next bytes of the connection.
+            messages: Complete messages are appended here.
+            events: Ping, Pong and Close are appended here.
+            budget: Stop after the message with which ``size`` exceeds this.
+            most: Stop when this many messages are there.
+
+        Returns:
+            True if it stopped because of *budget* or *most* with input left over.
+        """
+        if self.done:
+            return False
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        try:
+            position = self._read(data, messages, events, budget, most)
+        except ProtocolError as exc:
+            self.failure = exc
+            self.stop()
+            return False
+        if self.done:
+            return False
+        if position < len(data):
+            self._rest = data[position:] if position else data
+            return self.size > budget or len(messages) >= most
+        return False
+
+    def _read(
+        self,
+        data: bytes,
+        messages: deque[Message],
+        events: list[Event],
+        budget: int,
+        most: int,
+    ) -> int:
+        """Read whole frames, and what there is of the last one; return how far it got."""
+        position = 0
+        end = len(data)
+        server = self._server
+        size = self.size
+        try:
+            while size <= budget and len(messages) < most:
+                if self._in_frame:
+                    self.size = size
+                    position = self._read_payload(data, position, end, messages)
+                    size = self.size
+                    if self._in_frame:
+                        return position
+                    continue
+
+                # RFC 6455 §5.2: two bytes, a longer length, the masking key.
+                if end - position < 2:
+                    return position
+                first = data[position]
+                length = data[position + 1]
+                masked = length >= 128
+                if masked:
+                    length -= 128
+                if masked != server:
+                    raise _bad_mask(server)
+                start = position + 2
+                if length > 125:
+                    self._check_header(first, length)
+                    width = 2 if length == 126 else 8
+                    if end - start < width:
+                        return position
+                    length = _length(data[start : start + width])
+                    start += width
+                if masked:
+                    key = data[start : start + 4]
+                    start += 4
+                    if start > end:
+                        self._check_header(first, length)
+                        return position
+                else:
+                    key = b""
+                stop = start + length
+
+                # The frame that matters for speed: a whole message, not
+                # compressed, whose bytes are all there.
+                if (
+                    (first == 0x81 or first == 0x82)
+                    and stop <= end
+                    and not self._busy
+                    and length <= self._limit
+                ):
+                    payload = data[start:stop]
+                    if masked and length:
+                        payload = apply_mask(payload, key)
+                    if first == 0x81:
+                        try:
+                            messages.append(payload.decode("utf-8"))
+                        except UnicodeDecodeError:
+                            raise _not_utf8() from None
+                    else:
+                        messages.append(payload)
+                    size += length + MESSAGE_OVERHEAD
+                    position = stop
+                    continue
+
+                self._check_header(first, length)
+                if first & 0x08:
+                    if stop > end:
+                        return position
+                    payload = data[start:stop]
+                    if masked:
+                        payload = apply_mask(payload, key)
+                    position = stop
+                    self._control(first & 0x0F, payload, events)
+                    if self.done:
+                        return position
+                    continue
+                self._begin_frame(first, length, key)
+                position = start
+            return position
+        finally:
+            self.size = size
+
+    # ------------------------------------------------------------- one frame
+
+    def _check_header(self, first: int, length: int) -> None:
+        """RFC 6455 §5.2 to §5.5, RFC 7692 §6: is this frame allowed here?"""
+        opcode = first & 0x0F
+        if first & 0x30:
+            raise ProtocolError(CloseCode.PROTOCOL_ERROR, "reserved bit RSV2 or RSV3 is set")
+        if opcode >= _CLOSE:
+            if opcode > _PONG:
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, f"reserved opcode {opcode}")
+            if not first & 0x80:
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "fragmented control frame")
+            if length > 125:
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "control frame of over 125 bytes")
+            if first & 0x40:
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "compressed control frame")
+            return
+        if opcode > _BINARY:
+            raise ProtocolError(CloseCode.PROTOCOL_ERROR, f"reserved opcode {opcode}")
+        if first & 0x40:
+            if self._inflater is None:
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "RSV1 without an extension")
+            if opcode == _CONTINUATION:
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "RSV1 on a continuation frame")
+        if opcode == _CONTINUATION:
+            if not self._opcode:
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "continuation without a message")
+        elif self._opcode:
+            raise ProtocolError(
+                CloseCode.PROTOCOL_ERROR, "new message before the end of the fragmented one"
+            )
+
+    def _begin_frame(self, first: int, length: int, key: bytes) -> None:
+        opcode = first & 0x0F
+        if opcode:
+            self._opcode = opcode
+            self._busy = True
+            self._compressed = bool(first & 0x40)
+            self._received = 0
+            self._total = 0
+            self._utf8 = _utf8_decoder() if opcode == _TEXT else None
+        self._received += length
+        # The limit of a compressed message counts what it inflates to.
+        if not self._compressed and self._received > self._limit:
+            raise _too_big(self._received, self._limit)
+        self._in_frame = True
+        self._fin = bool(first & 0x80)
+        self._left = length
+        self._key = key
+        self._phase = 0
+
+    def _read_payload(self, data: bytes, position: int, end: int, messages: deque[Message]) -> int:
+        """Take what is there of the present data frame."""
+        stop = min(end, position + self._left)
+        taken = stop - position
+        piece = data[position:stop] if taken < len(data) else data
+        if self._key and taken:
+            phase = self._phase
+            key = self._key[phase:] + self._key[:phase] if phase else self._key
+            piece = apply_mask(piece, key)
+            self._phase = (phase + taken) & 3
+        self._left -= taken
+        if self._left == 0:
+            self._in_frame = False
+            final = self._fin
+        else:
+            final = False
+            if not taken:
+                return stop
+        self._take(piece, final, messages)
+        return stop
+
+    def _control(self, opcode: int, payload: bytes, events: list[Event]) -> None:
+        if opcode == _PING:
+            events.append(Ping(payload))
+        elif opcode == _PONG:
+            events.append(Pong(payload))
+        else:
+            events.append(parse_close(payload))
+            # Choice (RFC 6455 §1.4): once a Close has arrived we read nothing
+            # more, and a message that it cut short is dropped (§5.4).
+            self.done = True
+            self._forget()
+
+    # ----------------------------------------------------------- one message
+
+    def _take(self, piece: bytes, final: bool, messages: deque[Message]) -> None:
+        """Add a piece of payload to the present message; *final* completes it."""
+        if self._compressed:
+            inflater = self._inflater
+            assert inflater is not None
+            piece = inflater.piece(piece, final, self._inflate_limit - self._total)
+        self._total += len(piece)
+        text: str | None = None
+        if self._utf8 is not None:
+            # RFC 6455 §8.1: fail as soon as the text cannot become UTF-8.
+            try:
+                text = self._utf8.decode(piece, final)
+            except UnicodeDecodeError:
+                raise _not_utf8() from None
+        if self._dropping:
+            if final:
+                self._dropping = False
+                self._forget()
+        elif self._streaming:
+            self._emit(piece if text is None else text, final, messages)
+        elif final:
+            self._complete(piece, text, messages)
+        elif piece:
+            self._keep(piece)
+
+    def _keep(self, piece: bytes) -> None:
+        collected = self._collected
+        if len(piece) < _SMALL_PIECE:
+            collected += piece
+            if len(collected) < _COLLECTED:
+                return
+            piece = b""
+        if collected:
+            self._pieces.append(bytes(collected))
+            collected.clear()
+        if piece:
+            self._pieces.append(piece)
+
+    def _joined(self, last: bytes) -> bytes:
+        if self._collected:
+            self._pieces.append(bytes(self._collected))
+        if not self._pieces:
+            return last
+        if last:
+            self._pieces.append(last)
+        return b"".join(self._pieces)
+
+    def _complete(self, last: bytes, text: str | None, messages: deque[Message]) -> None:
+        single = not self._pieces and not self._collected
+        if text is None:
+            messages.append(last if single else self._joined(last))
+        else:
+            messages.append(text if single else self._joined(last).decode("utf-8"))
+        self.size += self._total + MESSAGE_OVERHEAD
+        self._forget()
+
+    def _forget(self) -> None:
+        self._opcode = 0
+        self._pieces = []
+        if self._collected:
+            self._collected = bytearray()
+        self._utf8 = None
+        self._busy = self._streaming
+
+    # --------------------------------------------------------------- streams
+
+    def stream(self, messages: deque[Message]) -> None:
+        """
+        Give out the next message, or the rest of the present one, in pieces.
+
+        All of them are `Fragment`; after the final one, messages come whole again.
+        """
+        if self._streaming:
+            return
+        self._streaming = True
+        self._busy = True
+        if not self._opcode:
+            return
+        held = self._joined(b"")
+        self._pieces = []
+        self._collected = bytearray()
+        if self._utf8 is not None:
+            # The bytes of a character that is not complete stay with the decoder.
+            unfinished = len(self._utf8.getstate()[0])
+            text = held[: len(held) - unfinished].decode("utf-8")
+            self._emit(text, False, messages)
+        else:
+            self._emit(held, False, messages)
+
+    def stop_stream(self) -> None:
+        """The stream is no longer wanted: drop what is still to come of its message."""
+        self._streaming = False
+        if self._opcode:
+            self._dropping = True
+        else:
+            self._busy = False
+
+    def _emit(self, piece: str | bytes, final: bool, messages: deque[Message]) -> None:
+        if piece or final:
+            messages.append(Fragment(piece, final))
+            self.size += len(piece) + MESSAGE_OVERHEAD
+        if final:
+            self._streaming = False
+            self._forget()
+
+    def stop(self) -> None:
+        """Read nothing more."""
+        self.done = True
+        self._rest = b""
+        self._forget()
+
+
+def _length(field: bytes) -> int:
+    """RFC 6455 §5.2: the extended length, in as few bytes as can hold it."""
+    length = int.from_bytes(field, "big")
+    if len(field) == 2:
+        if length < 126:
+            raise ProtocolError(CloseCode.PROTOCOL_ERROR, "length not in its shortest form")
+    elif length < 65536:
+        raise ProtocolError(CloseCode.PROTOCOL_ERROR, "length not in its shortest form")
+    elif length >> 63:
+        raise ProtocolError(CloseCode.PROTOCOL_ERROR, "length with its first bit set")
+    return length
+
+
+def _bad_mask(server: bool) -> ProtocolError:
+    # RFC 6455 §5.1: a client masks every frame, a server none.
+    side = "client sent a frame without a mask" if server else "server sent a masked frame"
+    return ProtocolError(CloseCode.PROTOCOL_ERROR, side)
+
+
+def _not_utf8() -> ProtocolError:
+    return ProtocolError(CloseCode.INVALID_FRAME_PAYLOAD_DATA, "text message is not UTF-8")
+
+
+def _too_big(size: int, limit: int) -> ProtocolError:
+    return ProtocolError(
+        CloseCode.MESSAGE_TOO_BIG, f"message of {size} bytes exceeds the limit of {limit} bytes"
+    )
+
+
+# ------------------------------------------------------------------- sending
+
+
+def _head(opcode: int, length: int, final: bool, compressed: bool, mask_bit: int) -> bytes:
+    """A frame's header up to the masking key (RFC 6455 §5.2)."""
+    first = (0x80 if final else 0) | (0x40 if compressed else 0) | opcode
+    if length < 126:
+        return bytes((first, mask_bit | length))
+    if length < 65536:
+        return bytes((first, mask_bit | 126)) + length.to_bytes(2, "big")
+    return bytes((first, mask_bit | 127)) + length.to_bytes(8, "big")
+
+
+# The two bytes of every short unfragmented frame, made once.
+_SHORT = {
+    (opcode, bit): tuple(_head(opcode, n, True, False, bit) for n in range(126))
+    for opcode in (_TEXT, _BINARY)
+    for bit in (0, 0x80)
+}
+
+
+class Encoder:
+    """
+    Makes frames.
+
+    Args:
+        server: Whether we are the server; a client masks (RFC 6455 §5.3).
+        agreement: What was agreed on compression, or None.
+    """
+
+    __slots__ = ("_binary_heads", "_deflater", "_mask_bit", "_text_heads", "masks")
+
+    def __init__(self, server: bool, agreement: Agreement | None = None) -> None:
+        self.masks = not server
+        self._mask_bit = 0 if server else 0x80
+        self._text_heads = _SHORT[_TEXT, self._mask_bit]
+        self._binary_heads = _SHORT[_BINARY, self._mask_bit]
+        # A window of 256 bytes, which zlib cannot make: agreed, but never used.
+        usable = agreement is not None and agreement.local_bits >= 9
+        self._deflater = Deflater(agreement) if usable and agreement is not None else None
+
+    def wants_deflate(self, size: int, compress: bool | None) -> bool:
+        """
+        Whether a message of *size* bytes is to be compressed.
+
+        Args:
+            size: Bytes of payload.
+            compress: True or False overrule the threshold.
+        """
+        if self._deflater is None:
+            return False
+        return size >= self._deflater.threshold if compress is None else compress
+
+    def deflate(self, payload: bytes, final: bool) -> bytes:
+        """Compress a fragment of the message that is being sent."""
+        assert self._deflater is not None
+        return self._deflater.piece(payload, final)
+
+    def message(self, opcode: int, payload: bytes) -> bytes:
+        """A short or middling message as one frame, not compressed."""
+        length = len(payload)
+        if length < 126:
+            head = (self._text_heads if opcode == _TEXT else self._binary_heads)[length]
+        else:
+            head = _head(opcode, length, True, False, self._mask_bit)
+        if self.masks:
+            key = new_key()
+            return head + key + apply_mask(payload, key)
+        return head + payload
+
+    def frame(
+        self, opcode: int, payload: bytes, final: bool = True, compressed: bool = False
+    ) -> bytes:
+        """Any frame, in one piece."""
+        head = _head(opcode, len(payload), final, compressed, self._mask_bit)
+        if self.masks:
+            key = new_key()
+            return head + key + apply_mask(payload, key)
+        return head + payload
+
+    def head(
+        self, opcode: int, length: int, final: bool = True, compressed: bool = False
+    ) -> tuple[bytes, bytes]:
+        """
+        A frame's header alone, for a payload that is written in pieces.
+
+        Returns:
+            The header and the masking key (empty for a server); each piece but
+            the last must have a multiple of four bytes, masked from its start.
+        """
+        head = _head(opcode, length, final, compressed, self._mask_bit)
+        if self.masks:
+            key = new_key()
+            return head + key, key
+        return head, b""

@@ -1,0 +1,362 @@
+"""permessage-deflate (RFC 7692): settings, negotiation of both roles, (de)compressors.
+
+A compressor and a decompressor are made when the first message needs them: an
+idle connection holds none. Inflating is bounded: the limit counts bytes after
+inflating, and at most one byte more than the limit is ever produced.
+
+wsproto carries the answer in its handshake; the parameters are judged here,
+because its own class answers a parameter twice, takes ``client_max_window_bits``
+that nobody offered, and reads names by their first letters.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from ..errors import ProtocolError
+from ..types import CloseCode
+
+__all__ = [
+    "INFLATE_LIMIT",
+    "Agreement",
+    "Deflate",
+    "Deflater",
+    "Inflater",
+    "answer_offers",
+    "make_offer",
+    "parse_extensions",
+    "read_answer",
+]
+
+NAME = "permessage-deflate"
+
+#: Bytes that a compressed message may inflate to when ``max_message_size`` is None.
+INFLATE_LIMIT = 64 * 1024 * 1024
+
+# RFC 7692 §7.2.1: a sender takes these four bytes off the end of each message.
+_TAIL = b"\x00\x00\xff\xff"
+
+Params = list[tuple[str, str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Deflate:
+    """
+    How to compress (RFC 7692).
+
+    Args:
+        threshold: Messages of fewer bytes are sent as they are.
+        level: zlib's 0 to 9. Level 1 takes half the time of level 6.
+        mem_level: zlib's 1 to 9: how much memory a compressor takes.
+        window_bits: 9 to 15: how far back a compressor looks, 2**bits bytes.
+            The defaults of 12 and 5 hold half the memory of zlib's 15 and 8.
+        context_takeover: Whether a message may refer to those before it. False
+            frees the compressor after each message.
+    """
+
+    threshold: int = 256
+    level: int = 1
+    mem_level: int = 5
+    window_bits: int = 12
+    context_takeover: bool = True
+
+    def __post_init__(self) -> None:
+        if not 9 <= self.window_bits <= 15:
+            raise ValueError(f"window_bits must be 9 to 15, not {self.window_bits}")
+        if not 1 <= self.mem_level <= 9:
+            raise ValueError(f"mem_level must be 1 to 9, not {self.mem_level}")
+        if not 0 <= self.level <= 9:
+            raise ValueError(f"level must be 0 to 9, not {self.level}")
+        if self.threshold < 0:
+            raise ValueError(f"threshold must not be negative, not {self.threshold}")
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """
+    What both sides agreed on, seen from ours.
+
+    Attributes:
+        local_bits: Window for what we send; 8 when we must not compress at
+            all, because zlib cannot make a raw stream with a window of 256.
+        remote_bits: Window for what the peer sends.
+        local_takeover: Whether our messages may refer to earlier ones.
+        remote_takeover: Whether the peer's may.
+        settings: Our own settings.
+    """
+
+    local_bits: int
+    remote_bits: int
+    local_takeover: bool
+    remote_takeover: bool
+    settings: Deflate
+
+
+# ---------------------------------------------------------------- negotiation
+
+
+def parse_extensions(value: str) -> list[tuple[str, Params]]:
+    """
+    Parse ``Sec-WebSocket-Extensions`` (RFC 6455 §9.1), quoted values included.
+
+    Raises:
+        ValueError: It does not follow the grammar.
+    """
+    out = []
+    for item in _split(value, ","):
+        if not item:
+            continue  # RFC 9110 §5.6.1: empty elements of a list are ignored.
+        name, *params = _split(item, ";")
+        _check_token(name)
+        out.append((name, [_parse_param(param) for param in params]))
+    return out
+
+
+def _split(value: str, separator: str) -> list[str]:
+    """Split at *separator* outside quoted strings."""
+    parts, start, quoted, skip = [], 0, False, False
+    for index, char in enumerate(value):
+        if skip:
+            skip = False
+        elif char == '"':
+            quoted = not quoted
+        elif quoted and char == "\\":
+            skip = True
+        elif char == separator and not quoted:
+            parts.append(value[start:index].strip(" \t"))
+            start = index + 1
+    if quoted:
+        raise ValueError("quoted string without an end")
+    parts.append(value[start:].strip(" \t"))
+    return parts
+
+
+def _parse_param(param: str) -> tuple[str, str | None]:
+    name, equals, value = param.partition("=")
+    name, value = name.rstrip(" \t"), value.lstrip(" \t")
+    _check_token(name)
+    if not equals:
+        return name, None
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        value = value[1:-1].replace("\\", "")
+    # RFC 6455 §9.1: after unquoting, the value must be a token.
+    _check_token(value)
+    return name, value
+
+
+_TOKEN_CHARS = frozenset(
+    "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
+
+def _check_token(text: str) -> None:
+    if not text or not _TOKEN_CHARS.issuperset(text):
+        raise ValueError(f"{text!r} is not a token")
+
+
+class _Declined(Exception):
+    """This offer, or this answer, does not follow RFC 7692 §7.1."""
+
+
+def _read_params(params: Params, *, offer: bool) -> dict[str, int]:
+    """
+    Check the parameters of an offer or an answer; flags become 1.
+
+    ``client_max_window_bits`` without a value, legal in an offer, becomes 15.
+    """
+    seen: dict[str, int] = {}
+    for name, value in params:
+        if name in seen:
+            raise _Declined(f"parameter {name} twice")
+        if name in ("server_no_context_takeover", "client_no_context_takeover"):
+            if value is not None:
+                raise _Declined(f"parameter {name} with a value")
+            seen[name] = 1
+        elif name in ("server_max_window_bits", "client_max_window_bits"):
+            if value is None and offer and name == "client_max_window_bits":
+                seen[name] = 15
+            # RFC 7692 §7.1.2: 8 to 15, decimal, no leading zeroes.
+            elif value in ("8", "9", "10", "11", "12", "13", "14", "15"):
+                seen[name] = int(value)
+            else:
+                raise _Declined(f"parameter {name} with the value {value!r}")
+        else:
+            raise _Declined(f"unknown parameter {name}")
+    return seen
+
+
+def answer_offers(value: str, settings: Deflate) -> tuple[str, Agreement] | None:
+    """
+    Server: answer the first offer that we can meet.
+
+    A malformed offer declines itself, never the connection (RFC 7692 §7).
+
+    Args:
+        value: The request's ``Sec-WebSocket-Extensions``.
+        settings: Our own settings.
+
+    Returns:
+        The value of the response's header field and what it means, or None.
+    """
+    try:
+        offers = parse_extensions(value)
+    except ValueError:
+        return None
+    for name, params in offers:
+        if name != NAME:
+            continue
+        try:
+            asked = _read_params(params, offer=True)
+        except _Declined:
+            continue
+        answer = _answer(asked, settings)
+        if answer is not None:
+            return answer
+    return None
+
+
+def _answer(asked: dict[str, int], settings: Deflate) -> tuple[str, Agreement] | None:
+    local_bits = min(settings.window_bits, asked.get("server_max_window_bits", 15))
+    if local_bits < 9:
+        return None  # zlib cannot compress with a raw window of 256 bytes.
+    local_takeover = settings.context_takeover and "server_no_context_takeover" not in asked
+    remote_takeover = settings.context_takeover and "client_no_context_takeover" not in asked
+    answer = [NAME]
+    if not local_takeover:
+        answer.append("server_no_context_takeover")
+    if not remote_takeover:
+        answer.append("client_no_context_takeover")
+    if local_bits < 15:
+        answer.append(f"server_max_window_bits={local_bits}")
+    remote_bits = 15
+    if "client_max_window_bits" in asked:
+        # Below 9 a client that uses zlib could not comply; it may offer 8 and
+        # be answered 9 only if it offered at least that (§7.1.2.2).
+        remote_bits = min(settings.window_bits, asked["client_max_window_bits"])
+        if remote_bits < 15:
+            answer.append(f"client_max_window_bits={remote_bits}")
+    agreement = Agreement(local_bits, remote_bits, local_takeover, remote_takeover, settings)
+    return "; ".join(answer), agreement
+
+
+def make_offer(settings: Deflate) -> str:
+    """Client: the parameters of our offer, without the extension's name."""
+    params = ["client_max_window_bits"]
+    if not settings.context_takeover:
+        params += ["client_no_context_takeover", "server_no_context_takeover"]
+    return "; ".join(params)
+
+
+def read_answer(params: Params, settings: Deflate) -> Agreement:
+    """
+    Client: what the server's answer to `make_offer` means.
+
+    Raises:
+        ValueError: The answer is not one to our offer; the connection must fail
+            (RFC 7692 §7.1.3).
+    """
+    try:
+        told = _read_params(params, offer=False)
+    except _Declined as exc:
+        raise ValueError(str(exc)) from None
+    if not settings.context_takeover and "server_no_context_takeover" not in told:
+        raise ValueError("server_no_context_takeover was asked for and not granted")
+    return Agreement(
+        local_bits=min(settings.window_bits, told.get("client_max_window_bits", 15)),
+        remote_bits=told.get("server_max_window_bits", 15),
+        local_takeover=settings.context_takeover and "client_no_context_takeover" not in told,
+        remote_takeover="server_no_context_takeover" not in told,
+        settings=settings,
+    )
+
+
+# ----------------------------------------------------------------- the streams
+
+
+class Deflater:
+    """Compresses what we send."""
+
+    __slots__ = ("_agreement", "_stream", "threshold")
+
+    def __init__(self, agreement: Agreement) -> None:
+        self._agreement = agreement
+        self._stream: zlib._Compress | None = None
+        self.threshold = agreement.settings.threshold
+
+    def piece(self, data: bytes, final: bool) -> bytes:
+        """Compress a fragment; *final* ends the message (RFC 7692 §7.2.1)."""
+        stream = self._stream
+        if stream is None:
+            settings = self._agreement.settings
+            stream = zlib.compressobj(
+                settings.level, zlib.DEFLATED, -self._agreement.local_bits, settings.mem_level
+            )
+            self._stream = stream
+        out = stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)
+        if not final:
+            return out
+        if not self._agreement.local_takeover:
+            self._stream = None
+        # zlib has nothing to add after a fragment that was flushed already; a
+        # message must still end in a block (RFC 7692 §7.2.3.6).
+        return out[:-4] if out else b"\0"
+
+
+class Inflater:
+    """Inflates what the peer sends, within a limit."""
+
+    __slots__ = ("_bits", "_stream", "_takeover")
+
+    def __init__(self, agreement: Agreement) -> None:
+        self._bits = -max(agreement.remote_bits, 9)  # zlib reads a window of 8 with 9, too
+        self._takeover = agreement.remote_takeover
+        self._stream: zlib._Decompress | None = None
+
+    def piece(self, data: bytes, final: bool, limit: int) -> bytes:
+        """
+        Inflate a part of a message.
+
+        Args:
+            data: Compressed bytes.
+            final: Whether the message ends here.
+            limit: Bytes of output that are allowed.
+
+        Raises:
+            ProtocolError: 1009 when there would be more, 1007 when the data is
+                not a deflate stream.
+        """
+        try:
+            out = self._inflate(data, limit)
+            if final:
+                out += self._inflate(_TAIL, limit - len(out))
+                if not self._takeover:
+                    self._stream = None
+        except zlib.error as exc:
+            raise ProtocolError(
+                CloseCode.INVALID_FRAME_PAYLOAD_DATA, "compressed data is corrupt"
+            ) from exc
+        return out
+
+    def _inflate(self, data: bytes, limit: int) -> bytes:
+        out = b""
+        while True:
+            if self._stream is None:
+                self._stream = zlib.decompressobj(self._bits)
+            # 0 would mean "no limit" to zlib; one byte more shows the excess.
+            out += self._stream.decompress(data, limit + 1 - len(out))
+            if len(out) > limit:
+                raise ProtocolError(
+                    CloseCode.MESSAGE_TOO_BIG,
+                    f"message inflates to more than the limit of {limit} bytes",
+                )
+            if not self._stream.eof:
+                return out
+            # RFC 7692 §7.2.3.5: a block with BFINAL=1 is legal, and ends this
+            # zlib stream but not the message.
+            # Choice: the next block starts without history. A sender that sets
+            # BFINAL has finished its own compressor as well.
+            data = self._stream.unused_data
+            self._stream = None
+            if not data:
+                return out

@@ -1,0 +1,511 @@
+"""The opening handshake of both roles (RFC 6455 §4), over wsproto's.
+
+A head is read in two steps. First the guards of this module look at its raw
+bytes: wsproto and h11 would let through, or stumble over, folded header lines,
+repeated singletons, a Host that is not text, a body, any key (each has a test).
+What passes is given to wsproto, which judges the upgrade and makes the accept
+value.
+
+Reading a request raises `Refusal`, which is an HTTP answer; reading a response
+raises `ConnectionError`, which tells a person what to do.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from wsproto import ConnectionType
+from wsproto.events import AcceptConnection, RejectConnection, RejectData, Request
+from wsproto.extensions import Extension
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from ..errors import ConnectionError
+from ..types import HandshakeRequest, Headers, Response, header_pairs
+from .deflate import NAME as DEFLATE
+from .deflate import Agreement, Deflate, answer_offers, make_offer, parse_extensions, read_answer
+
+__all__ = [
+    "MAX_BODY",
+    "MAX_HEAD",
+    "Accepted",
+    "ClientHandshake",
+    "Refusal",
+    "accept_request",
+    "check_upgrade",
+    "is_upgrade",
+    "parse_request",
+    "parse_tokens",
+    "serialize_response",
+]
+
+#: Bytes of a request's or response's head, all lines together.
+MAX_HEAD = 16 * 1024
+#: Bytes of the request line and of each header line.
+MAX_LINE = 8 * 1024
+#: Header fields of a head.
+MAX_HEADERS = 128
+#: Bytes of the body of a refusal that a client keeps.
+MAX_BODY = 64 * 1024
+
+_VERSION = (("Sec-WebSocket-Version", "13"),)
+_UPGRADE = (("Connection", "Upgrade"), ("Upgrade", "websocket"), *_VERSION)
+
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NAME = _METHOD
+_TARGET = re.compile(rb"[\x21-\x7e]+")
+_HTTP_VERSION = re.compile(rb"HTTP/\d\.\d")
+# RFC 9112 §5: CR and NUL are not part of a value; obs-text (over 127) is.
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.ASCII)
+
+_ABSOLUTE = re.compile(r"(?:http|https|ws|wss)://[^/?]*(.*)", re.IGNORECASE)
+
+# RFC 9110 §5.3: fields that are no lists occur once.
+_SINGLETONS = (
+    "host",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "content-length",
+    "origin",
+    "authorization",
+)
+
+
+class Refusal(Exception):
+    """
+    The request is answered with HTTP instead of a WebSocket.
+
+    Attributes:
+        response: The answer.
+        why: One line for the log.
+    """
+
+    def __init__(
+        self, status: int, why: str, headers: Iterable[tuple[str, str]] = (), body: str = ""
+    ) -> None:
+        super().__init__(status, why)
+        self.why = why
+        text = body or f"{status} {reason_phrase(status)}: {why}\n"
+        fields = [("Content-Type", "text/plain; charset=utf-8"), *headers]
+        self.response = Response(status, fields, text)
+
+    def __str__(self) -> str:
+        return f"{self.response.status} {self.why}"
+
+
+def reason_phrase(status: int) -> str:
+    """The standard phrase of *status*, or "" when it has none."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def parse_tokens(values: Iterable[str]) -> list[str]:
+    """The elements of a comma-separated list over all its header fields."""
+    return [token.strip(" \t") for value in values for token in value.split(",") if token.strip()]
+
+
+# --------------------------------------------------------------- both roles
+
+
+def _split_head(head: bytes) -> tuple[bytes, list[tuple[str, str]]]:
+    """
+    Split a head, which ends with an empty line, into its first line and fields.
+
+    Raises:
+        ValueError: (status, why) of what is wrong.
+    """
+    first, *lines = head[:-4].split(b"\r\n")
+    if len(first) > MAX_LINE:
+        raise ValueError(414, f"first line of {len(first)} bytes exceeds {MAX_LINE} bytes")
+    if b"\n" in first or b"\r" in first or b"\0" in first:
+        raise ValueError(400, "CR, LF or NUL in the first line")
+    if len(lines) > MAX_HEADERS:
+        raise ValueError(431, f"{len(lines)} header fields exceed {MAX_HEADERS}")
+    return first, [_split_field(line) for line in lines]
+
+
+def _split_field(line: bytes) -> tuple[str, str]:
+    if len(line) > MAX_LINE:
+        raise ValueError(431, f"header line of {len(line)} bytes exceeds {MAX_LINE} bytes")
+    # RFC 9112 §5.2: a line that begins with white space is obsolete folding.
+    if line[:1] in (b" ", b"\t"):
+        raise ValueError(400, "folded header line")
+    name, colon, value = line.partition(b":")
+    if not colon or not _NAME.fullmatch(name):
+        raise ValueError(400, "malformed header line")
+    value = value.strip(b" \t")
+    if _BAD_VALUE.search(value):
+        raise ValueError(400, "control character in a header value")
+    return name.decode("ascii"), value.decode("latin-1")
+
+
+# -------------------------------------------------------------------- server
+
+
+def parse_request(head: bytes, remote_address: Any = None) -> HandshakeRequest:
+    """
+    Read the head of any HTTP request.
+
+    Args:
+        head: Its bytes, up to and with the empty line.
+        remote_address: Whose it is.
+
+    Raises:
+        Refusal: 400, 414, 431 or 505 for what is not acceptable HTTP/1.1.
+    """
+    try:
+        line, fields = _split_head(head)
+    except ValueError as exc:
+        raise Refusal(*exc.args) from None
+    parts = line.split(b" ")
+    if len(parts) != 3 or not _METHOD.fullmatch(parts[0]) or not _HTTP_VERSION.fullmatch(parts[2]):
+        raise Refusal(400, "malformed request line")
+    method, target, version = parts
+    if version != b"HTTP/1.1":
+        raise Refusal(505, f"{version.decode()} is not HTTP/1.1")
+    if not _TARGET.fullmatch(target):
+        raise Refusal(400, "request target is not ASCII text")
+    headers = Headers(fields)
+    for name in _SINGLETONS:
+        if len(headers.getlist(name)) > 1:
+            raise Refusal(400, f"header field {name} more than once")
+    if not _HOST.fullmatch(headers.get("host", " ")):
+        raise Refusal(400, "missing or malformed Host")
+    return HandshakeRequest(
+        host=headers["host"],
+        target=_origin_form(target.decode("ascii")),
+        headers=headers,
+        subprotocols=_subprotocols(headers),
+        method=method.decode("ascii"),
+        remote_address=remote_address,
+    )
+
+
+def _origin_form(target: str) -> str:
+    """RFC 9112 §3.2.2: a server accepts the absolute form as well."""
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute:
+        target = absolute[1] if absolute[1].startswith("/") else "/" + absolute[1]
+    if not target.startswith("/") and target != "*":
+        raise Refusal(400, "request target has no path")
+    return target
+
+
+def _subprotocols(headers: Headers) -> tuple[str, ...]:
+    return tuple(parse_tokens(headers.getlist("sec-websocket-protocol")))
+
+
+def is_upgrade(request: HandshakeRequest) -> bool:
+    """Whether the request asks for a WebSocket at all."""
+    upgrade = parse_tokens(request.headers.getlist("upgrade"))
+    return any(token.lower() == "websocket" for token in upgrade)
+
+
+def check_upgrade(request: HandshakeRequest, *, strict_key: bool = True) -> None:
+    """
+    Check what a WebSocket request must have (RFC 6455 §4.2.1).
+
+    Args:
+        request: The request.
+        strict_key: Whether the key must be 16 bytes of base64. A caller that
+            read the request by itself answers for its key.
+
+    Raises:
+        Refusal: 400, 405 or 426.
+    """
+    headers = request.headers
+    if request.method != "GET":
+        raise Refusal(405, f"method {request.method} is not GET", [("Allow", "GET")])
+    if not is_upgrade(request):
+        raise Refusal(426, "this is a WebSocket endpoint; connect to it with a ws:// URL", _UPGRADE)
+    connection = parse_tokens(headers.getlist("connection"))
+    if not any(token.lower() == "upgrade" for token in connection):
+        raise Refusal(400, "Connection does not contain 'upgrade'")
+    version = headers.get("sec-websocket-version")
+    if version != "13":
+        raise Refusal(426, f"Sec-WebSocket-Version is {version!r}, not '13'", _UPGRADE)
+    key = headers.get("sec-websocket-key")
+    if key is None or (strict_key and not _valid_key(key)):
+        raise Refusal(400, "Sec-WebSocket-Key is not 16 bytes of base64")
+    if "content-length" in headers or "transfer-encoding" in headers:
+        raise Refusal(400, "a WebSocket request has no body")
+
+
+def _valid_key(key: str) -> bool:
+    try:
+        return len(key) == 24 and len(binascii.a2b_base64(key, strict_mode=True)) == 16
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """
+    An accepted handshake.
+
+    Attributes:
+        head: Server: the bytes of the 101 response. Client: empty.
+        subprotocol: What was chosen, or None.
+        agreement: What was agreed on compression, or None.
+        headers: Client: the response's header fields. Server: what was added.
+    """
+
+    head: bytes
+    subprotocol: str | None
+    agreement: Agreement | None
+    headers: Headers
+
+
+def accept_request(
+    request: HandshakeRequest,
+    subprotocol: str | None = None,
+    compression: Deflate | None = None,
+    extra_headers: Sequence[tuple[str, str]] = (),
+) -> Accepted:
+    """
+    Make the 101 response to a request that passed `check_upgrade`.
+
+    Args:
+        request: The request.
+        subprotocol: One that the client offered, or None.
+        compression: How we compress, or None to decline.
+        extra_headers: Checked pairs to add.
+
+    Raises:
+        Refusal: wsproto finds the request wrong after all.
+        ValueError: *subprotocol* was not offered.
+    """
+    if subprotocol is not None and subprotocol not in request.subprotocols:
+        offered = ", ".join(request.subprotocols) or "none"
+        raise ValueError(f"subprotocol {subprotocol!r} was not offered; offered: {offered}")
+    fields = list(extra_headers)
+    agreement = None
+    offers = ", ".join(request.headers.getlist("sec-websocket-extensions"))
+    if compression is not None and offers:
+        answer = answer_offers(offers, compression)
+        if answer is not None:
+            fields.append(("Sec-WebSocket-Extensions", answer[0]))
+            agreement = answer[1]
+    handshake = H11Handshake(ConnectionType.SERVER)
+    try:
+        handshake.receive_data(_canonical(request))
+        head = handshake.send(
+            AcceptConnection(
+                subprotocol=subprotocol,
+                extra_headers=[(n.encode("ascii"), v.encode("latin-1")) for n, v in fields],
+            )
+        )
+    except (RemoteProtocolError, LocalProtocolError, UnicodeError) as exc:
+        raise Refusal(400, str(exc)) from exc
+    return Accepted(head, subprotocol, agreement, Headers(fields))
+
+
+def _canonical(request: HandshakeRequest) -> bytes:
+    """
+    The request as wsproto reads it well: one Connection field, one Upgrade.
+
+    It takes only the last of several Connection fields, no list in Upgrade, and
+    decodes Host as IDNA, which fails on names that are harmless to us.
+    """
+    fields = [
+        ("Host", "localhost"),
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Key", request.headers["sec-websocket-key"]),
+        ("Sec-WebSocket-Version", "13"),
+    ]
+    if request.subprotocols:
+        fields.append(("Sec-WebSocket-Protocol", ", ".join(request.subprotocols)))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    return f"GET / HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
+
+
+def serialize_response(response: Response, *, head_only: bool = False) -> bytes:
+    """
+    A plain HTTP answer that ends the connection.
+
+    Args:
+        response: The answer.
+        head_only: Leave the body out (the request's method was HEAD).
+
+    Raises:
+        ValueError: A status outside 200 to 599, or a header field that could
+            smuggle another one.
+    """
+    if not 200 <= response.status <= 599:
+        raise ValueError(f"HTTP status {response.status} is not from 200 to 599")
+    body = response.body.encode("utf-8") if isinstance(response.body, str) else response.body
+    own = {"content-length", "connection", "transfer-encoding"}
+    fields = [(n, v) for n, v in header_pairs(response.headers) if n.lower() not in own]
+    if response.status not in (204, 304):
+        fields.append(("Content-Length", str(len(body))))
+    else:
+        head_only = True
+    # RFC 9110 §7.8: a 426 names its protocol in Upgrade, and Upgrade in Connection.
+    upgrades = any(name.lower() == "upgrade" for name, _ in fields)
+    fields.append(("Connection", "close, Upgrade" if upgrades else "close"))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    phrase = reason_phrase(response.status)
+    head = f"HTTP/1.1 {response.status} {phrase}\r\n{lines}\r\n".encode("latin-1")
+    return head if head_only else head + body
+
+
+# -------------------------------------------------------------------- client
+
+
+class _DeflateOffer(Extension):
+    """Carries our offer through wsproto's handshake, and takes the answer."""
+
+    name = DEFLATE
+
+    def __init__(self, settings: Deflate) -> None:
+        self.settings = settings
+        self.agreement: Agreement | None = None
+
+    def offer(self) -> str:
+        return make_offer(self.settings)
+
+    def finalize(self, offer: str) -> None:
+        """Nothing: the answer is read by `ClientHandshake._extensions`, quotes and all."""
+
+
+class ClientHandshake:
+    """
+    The client's half: `request` are the bytes to send; then feed the answer.
+
+    Args:
+        host: The Host header field: ASCII, with the port unless it is the
+            scheme's own.
+        target: Path and query.
+        headers: Checked pairs to add.
+        subprotocols: What to offer, best first.
+        compression: What to offer, or None.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        target: str,
+        headers: Sequence[tuple[str, str]] = (),
+        subprotocols: Sequence[str] = (),
+        compression: Deflate | None = None,
+    ) -> None:
+        self._offer = None if compression is None else _DeflateOffer(compression)
+        self._subprotocols = tuple(subprotocols)
+        self._handshake = H11Handshake(ConnectionType.CLIENT)
+        self.request: bytes = self._handshake.send(
+            Request(
+                host=host,
+                target=target,
+                extensions=[] if self._offer is None else [self._offer],
+                subprotocols=list(subprotocols),
+                extra_headers=[(n.encode("ascii"), v.encode("latin-1")) for n, v in headers],
+            )
+        )
+        self.body = bytearray()
+        self.body_finished = False
+
+    def feed_head(self, head: bytes) -> Accepted | ConnectionError | None:
+        """
+        Read the head of a response.
+
+        Args:
+            head: Its bytes, up to and with the empty line.
+
+        Returns:
+            What was agreed; or the error for a refusal, whose body may follow
+            (see `feed_body`); or None for an interim response, after which
+            another head follows (RFC 9110 §15.2).
+
+        Raises:
+            ConnectionError: The answer is not one to our request.
+        """
+        try:
+            line, fields = _split_head(head)
+        except ValueError as exc:
+            raise ConnectionError(f"the server's answer is not valid HTTP: {exc.args[1]}") from None
+        status = _status(line)
+        headers = Headers(fields)
+        if status == 101:
+            return self._accept(head, headers)
+        if 100 <= status < 200:
+            return None
+        refusal = ConnectionError(
+            f"the server refused the WebSocket with HTTP {status} {reason_phrase(status)}".rstrip(),
+            status_code=status,
+            headers=headers,
+        )
+        try:
+            self._handshake.receive_data(head)
+        except RemoteProtocolError:
+            self.body_finished = True  # a body that h11 cannot frame is left alone
+        self._take_body()
+        return refusal
+
+    def feed_body(self, data: bytes) -> None:
+        """Read more of a refusal's body; *data* is empty at the end of the stream."""
+        try:
+            self._handshake.receive_data(data)
+        except RemoteProtocolError:
+            self.body_finished = True
+        self._take_body()
+        if not data:
+            self.body_finished = True
+
+    def _take_body(self) -> None:
+        for event in self._handshake.events():
+            if isinstance(event, RejectConnection) and not event.has_body:
+                self.body_finished = True
+            elif isinstance(event, RejectData):
+                self.body += event.data
+                self.body_finished = self.body_finished or event.body_finished
+        if len(self.body) >= MAX_BODY:
+            del self.body[MAX_BODY:]
+            self.body_finished = True
+
+    def _accept(self, head: bytes, headers: Headers) -> Accepted:
+        # RFC 6455 §4.1, and no answer twice.
+        for name in ("sec-websocket-accept", "sec-websocket-protocol"):
+            if len(headers.getlist(name)) > 1:
+                raise _bad_answer(headers, f"header field {name} more than once")
+        try:
+            self._handshake.receive_data(head)
+        except (RemoteProtocolError, UnicodeError) as exc:
+            raise _bad_answer(headers, str(exc)) from exc
+        subprotocol = headers.get("sec-websocket-protocol")
+        return Accepted(b"", subprotocol, self._extensions(headers), headers)
+
+    def _extensions(self, headers: Headers) -> Agreement | None:
+        """RFC 6455 §9.1: what the server accepted, each thing offered and once."""
+        value = ", ".join(headers.getlist("sec-websocket-extensions"))
+        if not value:
+            return None
+        try:
+            answers = parse_extensions(value)
+            if self._offer is None or [name for name, _ in answers] != [DEFLATE]:
+                raise ValueError(f"extensions {value!r} were not offered like that")
+            return read_answer(answers[0][1], self._offer.settings)
+        except ValueError as exc:
+            raise _bad_answer(headers, str(exc)) from None
+
+
+def _status(line: bytes) -> int:
+    version, _, rest = line.partition(b" ")
+    code = rest[:3]
+    if not version.startswith(b"HTTP/1.") or not code.isdigit() or len(code) != 3:
+        raise ConnectionError(f"the server does not speak HTTP: it answered {line[:80]!r}")
+    return int(code)
+
+
+def _bad_answer(headers: Headers, why: str) -> ConnectionError:
+    return ConnectionError(
+        f"the server's handshake is wrong: {why}", status_code=101, headers=headers
+    )

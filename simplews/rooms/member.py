@@ -1,0 +1,118 @@
+"""One connection as a member of rooms: what waits for it while it is behind."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import deque
+from collections.abc import Hashable
+from typing import Literal, get_args
+
+from ..connection import AioBase
+from ..errors import ConnectionClosed
+from ..link.base import Frames
+from ..types import Close, CloseCode
+
+__all__ = ["Member", "Outcome", "Overflow", "check_overflow"]
+
+#: What happens to a member whose queue is full; see `Rooms`.
+Overflow = Literal["close", "drop_oldest", "drop_newest", "latest"]
+
+_TOO_SLOW = Close(CloseCode.TRY_AGAIN_LATER, "too slow for this room")
+
+
+class Outcome(enum.Enum):
+    """What became of one message for one member."""
+
+    DELIVERED = enum.auto()
+    DROPPED = enum.auto()
+    CLOSED = enum.auto()
+
+
+def check_overflow(overflow: str) -> Overflow:
+    """Raise ValueError unless *overflow* is a policy."""
+    if overflow not in get_args(Overflow):
+        raise ValueError(f"overflow must be one of {get_args(Overflow)}, not {overflow!r}")
+    return overflow  # type: ignore[return-value]
+
+
+class Member:
+    """
+    A connection and its queue.
+
+    While the connection keeps up, frames go straight to it and the queue stays
+    empty; a task exists only while it is behind.
+
+    Args:
+        ws: The connection.
+        overflow: What to do when the queue is full.
+        max_queue: Messages that the queue holds.
+
+    Attributes:
+        rooms: Names of the rooms that it is in.
+    """
+
+    __slots__ = ("_max_queue", "_overflow", "_queue", "_task", "rooms", "ws")
+
+    def __init__(self, ws: AioBase, overflow: Overflow, max_queue: int) -> None:
+        self.ws = ws
+        self.rooms: set[str] = set()
+        self._overflow = overflow
+        self._max_queue = max_queue
+        self._queue: deque[tuple[Hashable, Frames]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def deliver(self, frames: Frames, key: Hashable) -> Outcome:
+        """Write *frames*, or queue them if the connection is behind. Never waits."""
+        try:
+            if not self._queue and self.ws._link.write_frames(frames):
+                return Outcome.DELIVERED
+        except ConnectionClosed:
+            return Outcome.CLOSED
+        return self._enqueue(frames, key)
+
+    def _enqueue(self, frames: Frames, key: Hashable) -> Outcome:
+        queue = self._queue
+        if self._overflow == "latest" and self._replace(frames, key):
+            return Outcome.DELIVERED
+        outcome = Outcome.DELIVERED
+        if len(queue) >= self._max_queue:
+            if self._overflow == "close":
+                queue.clear()
+                self.ws._link.begin_close(_TOO_SLOW)
+                return Outcome.CLOSED
+            outcome = Outcome.DROPPED
+            if self._overflow == "drop_newest":
+                return outcome
+            queue.popleft()
+        queue.append((key, frames))
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._catch_up())
+        return outcome
+
+    def _replace(self, frames: Frames, key: Hashable) -> bool:
+        """Put *frames* where an older message with the same key waits."""
+        for index, (other, _) in enumerate(self._queue):
+            if other == key:
+                self._queue[index] = (key, frames)
+                return True
+        return False
+
+    async def _catch_up(self) -> None:
+        """Write what waits, at the peer's pace."""
+        queue, link = self._queue, self.ws._link
+        try:
+            while queue:
+                await link.writable()
+                while queue and link.write_frames(queue[0][1]):
+                    queue.popleft()
+        except ConnectionClosed:
+            queue.clear()
+        finally:
+            self._task = None
+
+    def forget(self) -> None:
+        """The connection has ended: nothing waits for it any more."""
+        self._queue.clear()
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,444 @@
+"""The standalone server: HTTP/1.1 opening handshakes on asyncio streams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import signal
+import socket
+import ssl as ssl_module
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Unpack
+
+from .errors import ConnectionClosed
+from .link.options import OptionArgs
+from .link.sources import Gone, Streams, no_delay, read_request, refuse
+from .origins import Origins, check_origin
+from .protocol.handshake import (
+    MAX_HEAD,
+    Refusal,
+    check_upgrade,
+    is_upgrade,
+    serialize_response,
+)
+from .server import AioServer
+from .types import Close, CloseCode, HandshakeRequest, Headers, HeadersLike, Response, header_pairs
+
+__all__ = ["Server", "serve"]
+
+_GOING_AWAY = Close(CloseCode.GOING_AWAY)
+_INTERNAL_ERROR = Close(CloseCode.INTERNAL_ERROR)
+
+Handler = Callable[[AioServer], Awaitable[object]]
+HTTPHandler = Callable[[HandshakeRequest], Awaitable[Response]]
+
+
+class Server:
+    """
+    A WebSocket server. `serve` makes it; see there.
+
+    ``async with`` starts and closes it; `serve_forever` starts it, if need be,
+    and runs until SIGTERM or cancellation.
+    """
+
+    def __init__(
+        self,
+        handler: Handler | Mapping[str, Handler],
+        host: str | Sequence[str] | None,
+        port: int,
+        *,
+        path: str | None,
+        sock: socket.socket | None,
+        ssl: ssl_module.SSLContext | None,
+        http: HTTPHandler | None,
+        origins: Origins,
+        extra_headers: HeadersLike | None,
+        max_connections: int | None,
+        connection: type[AioServer],
+        options: dict[str, Any],
+    ) -> None:
+        self._routes = _routes(handler)
+        self._host, self._port, self._path, self._sock = host, port, path, sock
+        self._ssl = ssl
+        self._http = http
+        self._origins = origins
+        self._extra_headers = header_pairs(extra_headers)
+        self._max_connections = max_connections
+        self._connection = connection
+        self._options = options
+        self._open_timeout = options.get("open_timeout", 10)
+        self._close_timeout = options.get("close_timeout", 10)
+        base = options.get("logger") or logging.getLogger("simplews")
+        self._logger: logging.Logger = base.getChild("server")
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._connections: set[AioServer] = set()
+        self._closing: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        connection(HandshakeRequest("", "/", Headers()), **options)  # checks the options
+
+    # ------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """
+        Listen.
+
+        Raises:
+            OSError: The address cannot be used; ``errno.EADDRINUSE`` when
+                something else listens there.
+        """
+        if self._server is not None:
+            return
+        args: dict[str, Any] = {"limit": MAX_HEAD, "backlog": 1024}
+        if self._ssl is not None:
+            args["ssl"] = self._ssl
+            args["ssl_handshake_timeout"] = self._open_timeout
+        if self._path is not None:
+            self._server = await asyncio.start_unix_server(self._connected, self._path, **args)
+        elif self._sock is not None:
+            self._server = await asyncio.start_server(self._connected, sock=self._sock, **args)
+        else:
+            self._server = await asyncio.start_server(
+                self._connected, self._host, self._port, **args
+            )
+        for listener in self._server.sockets:
+            self._logger.info("listening on %s", listener.getsockname())
+
+    async def serve_forever(self) -> None:
+        """
+        Serve until SIGTERM or `close`, then close every connection with 1001.
+
+        Cancellation:
+            The same.
+        """
+        await self.start()
+        loop = asyncio.get_running_loop()
+        installed = False
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+            # Not on Windows, and not outside the main thread.
+            loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+            installed = True
+        try:
+            await self._stop.wait()
+        finally:
+            if installed:
+                loop.remove_signal_handler(signal.SIGTERM)
+            await self.close()
+
+    async def close(self, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
+        """
+        Stop listening and close every connection.
+
+        Handlers see `ConnectionClosed`, or the end of their ``async for``. One
+        that still runs after ``close_timeout`` is cancelled. It may be called
+        again, and then waits for the same end.
+
+        Args:
+            code: The close code.
+            reason: The close reason.
+
+        Cancellation:
+            Safe. The closing goes on by itself.
+        """
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close(code, reason))
+        await asyncio.shield(self._closing)
+
+    async def _close(self, code: int, reason: str) -> None:
+        self._stop.set()
+        if self._server is not None:
+            self._server.close()
+        closings = [asyncio.ensure_future(ws.close(code, reason)) for ws in self._connections]
+        # Whoever has not finished the opening handshake gets no more time for it.
+        for task in self._opening:
+            task.cancel()
+        if closings:
+            await asyncio.wait(closings)
+        if self._tasks:
+            _, running = await asyncio.wait(self._tasks, timeout=self._close_timeout)
+            for task in running:
+                task.cancel()
+            if running:
+                self._logger.warning(
+                    "%d handlers were cancelled: they still ran %g s after the end of "
+                    "their connections",
+                    len(running),
+                    self._close_timeout,
+                )
+                await asyncio.wait(running)
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+    async def drain(self, spread: float) -> None:
+        """
+        Stop listening and close the connections one after the other with 1012.
+
+        Clients that reconnect then do not all arrive at once at the next server.
+
+        Args:
+            spread: Seconds over which the closing is spread evenly.
+        """
+        if self._server is not None:
+            self._server.close()
+        connections = list(self._connections)
+        async with asyncio.TaskGroup() as group:
+            for index, ws in enumerate(connections):
+                group.create_task(_close_later(ws, spread * index / len(connections)))
+        await self.close()
+
+    async def __aenter__(self) -> Server:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # ----------------------------------------------------------------- facts
+
+    @property
+    def sockets(self) -> tuple[Any, ...]:
+        """The listening sockets; empty before the start and after the end."""
+        return () if self._server is None else tuple(self._server.sockets)
+
+    @property
+    def port(self) -> int:
+        """The TCP port of the first listening socket, also when 0 was asked for."""
+        for listener in self.sockets:
+            if listener.family in (socket.AF_INET, socket.AF_INET6):
+                return int(listener.getsockname()[1])
+        raise RuntimeError("the server does not listen on a TCP port")
+
+    @property
+    def connections(self) -> frozenset[AioServer]:
+        """The open connections."""
+        return frozenset(self._connections)
+
+    # ----------------------------------------------------- a connection's way
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A client has connected: everything else happens in a task of its own."""
+        no_delay(writer.get_extra_info("socket"))
+        task = asyncio.ensure_future(self._serve((reader, writer)))
+        self._tasks.add(task)
+        self._opening.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._opening.discard)
+
+    async def _serve(self, streams: Streams) -> None:
+        writer = streams[1]
+        peer = writer.get_extra_info("peername")
+        try:
+            opened = await self._open(streams)
+        except Refusal as exc:
+            self._logger.info("%s refused: %s", peer, exc)
+            await refuse(streams, exc.response)
+            return
+        except Gone as exc:
+            self._logger.info("%s was no WebSocket client: %s", peer, exc)
+            writer.transport.abort()
+            return
+        except TimeoutError:
+            self._logger.info("%s sent no request within %s s", peer, self._open_timeout)
+            await refuse(streams, Response(408))
+            return
+        except OSError as exc:
+            self._logger.info("%s left during the opening handshake: %s", peer, exc)
+            writer.transport.abort()
+            return
+        except Exception:
+            self._logger.exception("the opening handshake of %s failed", peer)
+            await refuse(streams, Response(500, {}, "500 Internal Server Error\n"))
+            return
+        except BaseException:
+            writer.transport.abort()
+            raise
+        if opened is not None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._opening.discard(task)
+            await self._handle(*opened)
+
+    async def _open(self, streams: Streams) -> tuple[AioServer, Handler] | None:
+        """Read the request and answer it; None when the answer was plain HTTP."""
+        async with asyncio.timeout(self._open_timeout):
+            if self._closing is not None or self._full:
+                raise Refusal(503, "no more connections", [("Retry-After", "5")])
+            request, early = await read_request(*streams)
+            if not is_upgrade(request) and self._http is not None:
+                await self._answer_http(streams, request, self._http)
+                return None
+            handler = self._route(request)
+            check_upgrade(request)
+            check_origin(request, self._origins, guard_cookies=True)
+            ws = self._connection(request, **self._options)
+            await ws._open(streams, early, self._extra_headers)
+            return ws, handler
+
+    @property
+    def _full(self) -> bool:
+        return self._max_connections is not None and len(self._tasks) > self._max_connections
+
+    def _route(self, request: HandshakeRequest) -> Handler:
+        handler = self._routes.get(None) or self._routes.get(request.path)
+        if handler is None:
+            raise Refusal(404, f"there is no WebSocket at {request.path}")
+        return handler
+
+    async def _answer_http(
+        self, streams: Streams, request: HandshakeRequest, http: HTTPHandler
+    ) -> None:
+        if request.method not in ("GET", "HEAD"):
+            raise Refusal(405, f"method {request.method}", [("Allow", "GET, HEAD")])
+        response = await http(request)
+        if not isinstance(response, Response):
+            raise TypeError(f"http= must return a Response, not {type(response).__name__}")
+        serialize_response(response)  # a bad one is our error, before anything is written
+        await refuse(streams, response, head_only=request.method == "HEAD")
+
+    async def _handle(self, ws: AioServer, handler: Handler) -> None:
+        """Run the application's handler, and close whatever way it ends."""
+        self._connections.add(ws)
+        try:
+            if self._closing is not None:
+                await ws.close(CloseCode.GOING_AWAY)
+            result = handler(ws)
+            if not inspect.isawaitable(result):
+                raise TypeError(f"{handler!r} is no coroutine function: define it with 'async def'")
+            await result
+        except ConnectionClosed as exc:
+            # The handler need not catch the end of its own connection.
+            if exc.ending is not ws._link.ending:
+                self._handler_failed(ws, exc)
+        except Exception as exc:
+            self._handler_failed(ws, exc)
+        except BaseException:
+            ws._link.begin_close(_GOING_AWAY)
+            raise
+        finally:
+            try:
+                await ws.close()
+            finally:
+                self._connections.discard(ws)
+
+    def _handler_failed(self, ws: AioServer, exc: Exception) -> None:
+        self._logger.error(
+            "the handler of %s for %s raised; its connection is closed with 1011",
+            ws.request.target,
+            ws.remote_address,
+            exc_info=exc,
+        )
+        ws._link.begin_close(_INTERNAL_ERROR)
+
+
+async def _close_later(ws: AioServer, delay: float) -> None:
+    await asyncio.sleep(delay)
+    await ws.close(CloseCode.SERVICE_RESTART)
+
+
+def _routes(handler: Handler | Mapping[str, Handler]) -> dict[str | None, Handler]:
+    """Handlers by path; None stands for any path."""
+    routes: dict[str | None, Handler] = {}
+    if isinstance(handler, Mapping):
+        routes.update(handler)
+    else:
+        routes[None] = handler
+    for path, function in routes.items():
+        if path is not None and not path.startswith("/"):
+            raise ValueError(f"path {path!r} does not begin with a slash")
+        if not callable(function):
+            raise TypeError(f"a handler is a coroutine function, not {function!r}")
+    return routes
+
+
+def serve(
+    handler: Handler | Mapping[str, Handler],
+    host: str | Sequence[str] | None = "localhost",
+    port: int = 0,
+    *,
+    path: str | None = None,
+    sock: socket.socket | None = None,
+    ssl: ssl_module.SSLContext | None = None,
+    http: HTTPHandler | None = None,
+    origins: Origins = None,
+    extra_headers: HeadersLike | None = None,
+    max_connections: int | None = None,
+    connection: type[AioServer] = AioServer,
+    subprotocols: str | Sequence[str] | None = None,
+    receive_bytes: int = 4096,
+    ping_interval: float | None = 20,
+    max_message_size: int | None = 16 * 1024 * 1024,
+    **options: Unpack[OptionArgs],
+) -> Server:
+    """
+    Make a standalone WebSocket server.
+
+    ::
+
+        async def echo(ws):
+            async for message in ws:
+                await ws.send(message)
+
+        async with serve(echo, "localhost", 8000) as server:
+            await server.serve_forever()
+
+    A handler gets an open `AioServer`; when it returns, the connection is closed
+    with 1000, when it raises, with 1011 and a traceback in the log.
+
+    Args:
+        handler: A coroutine function; or a mapping from path to such, and then
+            any other path is answered with 404.
+        host: Host name or address, or several; None for all.
+        port: TCP port; 0 for any free one (see `Server.port`).
+        path: Listen on a Unix socket at this path instead.
+        sock: Listen on this socket instead.
+        ssl: Context with a certificate, for ``wss://``.
+        http: ``async def (request) -> Response`` for plain GET and HEAD requests
+            on the same port: a page, a health check. Without it they get 426.
+        origins: Allowed ``Origin`` values: strings or compiled patterns, None
+            among them for a missing one, ``"*"`` for any. The default refuses
+            only requests with cookies that come from a page of another host.
+        extra_headers: Header fields to add to every 101 response.
+        max_connections: Connections, opening ones included; above it 503.
+        connection: Subclass of `AioServer` to use, say with its own
+            ``choose_subprotocol``.
+        subprotocols: What we speak, best first: one name or several.
+        receive_bytes: Bytes of the first reads; they grow while they are filled.
+        ping_interval: Seconds between pings; None for none.
+        max_message_size: Bytes a message may have, after inflating; 16 MiB
+            unless set; None for no limit.
+        options: See `OptionArgs`.
+
+    Raises:
+        ValueError, TypeError: An option is wrong.
+    """
+    return Server(
+        handler,
+        host,
+        port,
+        path=path,
+        sock=sock,
+        ssl=ssl,
+        http=http,
+        origins=origins,
+        extra_headers=extra_headers,
+        max_connections=max_connections,
+        connection=connection,
+        options={
+            **options,
+            "subprotocols": subprotocols,
+            "receive_bytes": receive_bytes,
+            "ping_interval": ping_interval,
+            "max_message_size": max_message_size,
+        },
+    )
