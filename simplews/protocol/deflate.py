@@ -313,23 +313,24 @@ class Inflater:
         self._takeover = agreement.remote_takeover
         self._stream: zlib._Decompress | None = None
 
-    def piece(self, data: bytes, final: bool, limit: int) -> bytes:
+    def piece(self, data: bytes, final: bool, limit: int, before: int = 0) -> bytes:
         """
         Inflate a part of a message.
 
         Args:
             data: Compressed bytes.
             final: Whether the message ends here.
-            limit: Bytes of output that are allowed.
+            limit: Bytes that the whole message may have.
+            before: Bytes that its earlier parts had.
 
         Raises:
             ProtocolError: 1009 when there would be more, 1007 when the data is
                 not a deflate stream.
         """
         try:
-            out = self._inflate(data, limit)
+            out = self._inflate(data, limit, before)
             if final:
-                out += self._inflate(_TAIL, limit - len(out))
+                out += self._inflate(_TAIL, limit, before + len(out))
                 if not self._takeover:
                     self._stream = None
         except zlib.error as exc:
@@ -338,14 +339,15 @@ class Inflater:
             ) from exc
         return out
 
-    def _inflate(self, data: bytes, limit: int) -> bytes:
+    def _inflate(self, data: bytes, limit: int, before: int) -> bytes:
         out = b""
+        room = limit - before
         while True:
             if self._stream is None:
                 self._stream = zlib.decompressobj(self._bits)
             # 0 would mean "no limit" to zlib; one byte more shows the excess.
-            out += self._stream.decompress(data, limit + 1 - len(out))
-            if len(out) > limit:
+            out += self._stream.decompress(data, room + 1 - len(out))
+            if len(out) > room:
                 raise ProtocolError(
                     CloseCode.MESSAGE_TOO_BIG,
                     f"message inflates to more than the limit of {limit} bytes",
