@@ -12,11 +12,11 @@ from typing import TypeVar, Unpack
 from .connection import AioBase
 from .errors import ConnectionError, ConnectTimeout
 from .link.dial import Address, explain_failure, open_streams, parse_url
-from .link.options import OptionArgs, Options, subprotocol_list
-from .link.sources import Gone, Streams, read_head
+from .link.options import OptionArgs, make_options, subprotocol_list
+from .link.sources import Gone, NotHTTP, Streams, read_head
 from .link.wire import WireLink
 from .opening import Opening
-from .protocol.handshake import Accepted, ClientHandshake, Refusal, parse_tokens
+from .protocol.handshake import OWN_HEADERS, Accepted, ClientHandshake, Refusal, parse_tokens
 from .types import HandshakeRequest, Headers, HeadersLike, header_pairs
 
 __all__ = ["AioClient"]
@@ -24,19 +24,11 @@ __all__ = ["AioClient"]
 C = TypeVar("C", bound="AioClient")
 
 # Ours to set: a second one would break the handshake.
-_OWN_HEADERS = frozenset(
-    {
-        "connection",
-        "upgrade",
-        "content-length",
-        "transfer-encoding",
-        "sec-websocket-key",
-        "sec-websocket-version",
-        "sec-websocket-accept",
-        "sec-websocket-extensions",
-        "sec-websocket-protocol",
-    }
-)
+_OWN_HEADERS = OWN_HEADERS | {"sec-websocket-key", "sec-websocket-version"}
+_PARAMETERS = {
+    "sec-websocket-protocol": "use subprotocols=",
+    "sec-websocket-extensions": "use compression=",
+}
 
 
 class AioClient(AioBase):
@@ -68,7 +60,8 @@ class AioClient(AioBase):
         **options: Unpack[OptionArgs],
     ) -> None:
         super().__init__(
-            Options(
+            make_options(
+                "AioClient",
                 receive_bytes=receive_bytes,
                 ping_interval=ping_interval,
                 max_message_size=max_message_size,
@@ -78,6 +71,13 @@ class AioClient(AioBase):
         self.url = url
         self._address = parse_url(url)
         self._ssl_context = ssl_context
+        if ssl_context is not None:
+            if not isinstance(ssl_context, ssl.SSLContext):
+                raise TypeError(
+                    f"ssl_context must be an ssl.SSLContext, not {type(ssl_context).__name__}"
+                )
+            if not self._address.secure:
+                raise ValueError(f"ssl_context= is for wss:// URLs, not for {url!r}")
         fields = _request_fields(self._address, headers)
         host, self._fields = _take_host(fields, self._address.host_header)
         self.request = HandshakeRequest(
@@ -155,7 +155,8 @@ class AioClient(AioBase):
             if not deadline.expired():
                 raise explain_failure(self._address, exc) from exc
             raise ConnectTimeout(
-                f"{self._address.place} did not open a WebSocket within {timeout:g} s"
+                f"{self._address.place} did not open a WebSocket within {timeout:g} s; "
+                f"is it a WebSocket server? open_timeout= gives it more time"
             ) from None
 
     async def _dial(self: C) -> C:
@@ -199,7 +200,7 @@ class AioClient(AioBase):
         early = b""
         for _ in range(_MOST_INTERIM):
             try:
-                head, early = await read_head(reader, early)
+                head, early = await read_head(reader, early, begins=b"HTTP/")
             except Refusal as exc:
                 raise ConnectionError(f"the answer of {self._address.place}: {exc.why}") from exc
             except Gone as exc:
@@ -207,18 +208,20 @@ class AioClient(AioBase):
             answer = handshake.feed_head(head)
             if isinstance(answer, Accepted):
                 return answer, early
-            if answer is not None:
+            if not answer:
                 await _read_body(handshake, reader, early)
-                answer.body = bytes(handshake.body)
                 writer.transport.abort()
-                raise answer
+                raise handshake.refused()
         raise ConnectionError(f"{self._address.place} sends interim responses without an end")
 
     def _explain_gone(self, exc: Gone) -> ConnectionError:
         where = self._address.place
         if "TLS" in str(exc):
             return ConnectionError(f"{where} speaks TLS; use a wss:// URL")
-        return ConnectionError(f"{where} ended the connection instead of answering: {exc}")
+        if isinstance(exc, NotHTTP):
+            return ConnectionError(f"{where} does not speak HTTP: {exc}")
+        advice = "" if self._address.secure else "; if it speaks TLS, use a wss:// URL"
+        return ConnectionError(f"{where} closed the connection without answering{advice}")
 
 
 #: Interim (1xx) responses before the final one.
@@ -240,7 +243,8 @@ def _request_fields(address: Address, headers: HeadersLike | None) -> list[tuple
     fields = header_pairs(headers)
     names = {name.lower() for name, _ in fields}
     for name in sorted(names & _OWN_HEADERS):
-        raise ValueError(f"header {name!r} is set by the handshake; use the parameter for it")
+        advice = _PARAMETERS.get(name, "leave it out")
+        raise ValueError(f"header {name!r} is set by the handshake; {advice}")
     if address.credentials is not None and "authorization" not in names:
         # RFC 7617 §2.1
         user, password = address.credentials
@@ -261,7 +265,10 @@ def _check_offer(subprotocols: tuple[str, ...]) -> tuple[str, ...]:
     """RFC 6455 §4.1: each a token, no two alike."""
     for name in subprotocols:
         if parse_tokens([name]) != [name] or any(c in name for c in ' \t"(),/:;<=>?@[\\]{}'):
-            raise ValueError(f"subprotocol {name!r} is not a token")
+            raise ValueError(
+                f"subprotocol {name!r} is not a token: a name has no spaces or separators, "
+                f"and several go into a list"
+            )
         header_pairs([("Sec-WebSocket-Protocol", name)])
     if len(set(subprotocols)) < len(subprotocols):
         raise ValueError(f"a subprotocol is offered twice: {', '.join(subprotocols)}")

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
 
-from .errors import ConnectionClosed
+from .errors import ConnectionClosed, WebSocketRuntimeError
 from .link.base import Data, Fragments, Link, Stats
 from .link.options import Options
 from .link.unopened import Unopened
@@ -65,6 +65,7 @@ class AioBase:
         self.headers = Headers()
         self._cleanups: list[Cleanup] = []
         self._cleaning: asyncio.Task[None] | None = None
+        self._stream: object = None  # stands for the message that is read in pieces
         self._link: Link = Unopened(type(self).__name__)
         self._inbox = self._link.inbox
         self._messages = self._inbox.messages
@@ -170,7 +171,10 @@ class AioBase:
             if self._messages:
                 if self._inbox.waiter is not None:
                     self._inbox.check_single_reader()
-                return cast("str | bytes", self._inbox.get())
+                if self._stream is None:
+                    return cast("str | bytes", self._inbox.get())
+                self._leave_stream()
+                continue
             if self._inbox.ended:
                 raise self._closed_error()
             self._link.flush()
@@ -192,27 +196,45 @@ class AioBase:
         Raises:
             ConnectionClosed: The connection ended before the message did.
         """
-        if self._messages and not isinstance(self._messages[0], Fragment):
+        if self._inbox.waiter is not None:
+            self._inbox.check_single_reader()
+        if self._stream is not None:
+            self._leave_stream()
+        if self._messages:
             yield cast("str | bytes", self._inbox.get())
             return
         self._link.begin_stream()
+        self._stream = stream = object()
         complete = False
         try:
             while not complete:
-                piece = await self._next(None)
-                assert isinstance(piece, Fragment)
+                if self._stream is not stream:
+                    raise WebSocketRuntimeError(
+                        "receive() was called before this message had been read to its end, "
+                        "which drops the rest of it"
+                    )
+                piece = await self._piece()
                 complete = piece.final
+                if complete:
+                    self._stream = None
                 if piece.data or complete:
                     yield piece.data
         finally:
-            if not complete:
-                self._link.end_stream()
+            if self._stream is stream:
+                self._leave_stream()
 
-    async def _next(self, timeout: float | None) -> object:
-        item = await self.receive(timeout)
-        if item is None:
-            raise TimeoutError(f"no message within {timeout} s")
-        return item
+    async def _piece(self) -> Fragment:
+        while not self._messages:
+            if self._inbox.ended:
+                raise self._closed_error()
+            self._link.flush()
+            await self._inbox.wait(None)
+        return cast(Fragment, self._inbox.get())
+
+    def _leave_stream(self) -> None:
+        """The loop over a stream was left early, perhaps without closing its generator."""
+        self._stream = None
+        self._link.end_stream()
 
     def __aiter__(self) -> AsyncIterator[TextMessage | BinaryMessage]:
         """
@@ -241,13 +263,13 @@ class AioBase:
     async def send_text(self, data: str) -> None:
         """Send a text message; TypeError if *data* is not ``str``. See `send`."""
         if not isinstance(data, str):
-            raise TypeError(f"send_text() takes str, not {type(data).__name__}")
+            raise TypeError(f"send_text() takes str, not {type(data).__name__}; use send()")
         await self.send(data)
 
     async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
         """Send a binary message; TypeError if *data* is not bytes-like. See `send`."""
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"send_bytes() takes bytes, not {type(data).__name__}")
+            raise TypeError(f"send_bytes() takes bytes, not {type(data).__name__}; use send()")
         await self.send(data)
 
     async def send_json(self, data: Any, mode: Literal["text", "binary"] = "text") -> None:
@@ -296,9 +318,13 @@ class AioBase:
     async def _receive_kind(self, kind: type[M], name: str, timeout: float | Unset | None) -> M:
         message = await self.receive(timeout)
         if message is None:
-            raise TimeoutError("no message arrived in time")
+            raise TimeoutError("no message arrived within the timeout")
         if not isinstance(message, kind):
-            error = TypeError(f"expected a {name} message, got {type(message).__name__}")
+            other = "binary" if name == "text" else "text"
+            error = TypeError(
+                f"expected a {name} message, got a {other} one; it is in .message, "
+                f"and receive() takes either"
+            )
             error.message = message  # type: ignore[attr-defined]
             raise error
         return message
@@ -414,7 +440,10 @@ class AioBase:
                 result = function()
                 if inspect.isawaitable(result):
                     await result
-            except Exception:
+            except (Exception, asyncio.CancelledError) as exc:
+                task = asyncio.current_task()
+                if isinstance(exc, asyncio.CancelledError) and task and task.cancelling():
+                    raise  # we are cancelled, not something that the cleanup waited for
                 self._options.logger.exception("cleanup %r of a connection failed", function)
 
     async def __aenter__(self) -> Any:
@@ -541,5 +570,7 @@ def _close_frame(code: int | str | None, reason: str | int | None, message: str 
     if len(codes) + len(texts) < len(values):
         raise TypeError("close() takes an int (the code) and a str (the reason)")
     if len(codes) > 1 or len(texts) > 1:
-        raise TypeError("close() takes one code and one reason")
+        raise TypeError(
+            f"close() takes one code and one reason, got {' and '.join(map(repr, values))}"
+        )
     return check_close(codes[0] if codes else 1000, texts[0] if texts else "")

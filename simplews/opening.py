@@ -34,6 +34,8 @@ class Opening(Coroutine[Any, Any, C], Generic[C]):
 
     def send(self, value: Any) -> Any:
         """Part of the coroutine protocol."""
+        if value is not None:
+            raise TypeError(self._advice("send()"))
         return self._coroutine.send(value)
 
     def throw(self, *args: Any) -> Any:
@@ -57,8 +59,20 @@ class Opening(Coroutine[Any, Any, C], Generic[C]):
         assert self._connection is not None
         await self._connection.__aexit__(kind, error, traceback)
 
+    def __aiter__(self) -> Any:
+        raise TypeError(self._advice("'async for'"))
+
+    def __enter__(self) -> Any:
+        raise TypeError(self._advice("'with'"))
+
+    def __exit__(self, *_: object) -> None:
+        """Never called; 'with' looks for it before it calls `__enter__`."""
+
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f"{self._name}(...) has no {name!r} before it is open: "
+        raise AttributeError(self._advice(repr(name)))
+
+    def _advice(self, what: str) -> str:
+        return (
+            f"{self._name}(...) is not open yet, {what} comes later: "
             f"write 'ws = await {self._name}(...)' or 'async with {self._name}(...) as ws'"
         )

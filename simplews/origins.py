@@ -8,17 +8,26 @@ at the Origin acts for any page on the web (cross-site WebSocket hijacking).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
+from typing import Any
 from urllib.parse import urlsplit
 
 from .protocol.handshake import Refusal
 from .types import HandshakeRequest
 
-__all__ = ["Origins", "check_origin"]
+__all__ = ["Origins", "check_origin", "check_rules"]
 
-Origins = str | re.Pattern[str] | Sequence[str | re.Pattern[str] | None] | None
+Origins = str | re.Pattern[str] | Collection[str | re.Pattern[str] | None] | None
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def check_rules(origins: Origins) -> None:
+    """Raise TypeError unless *origins* is something that `check_origin` understands."""
+    several = isinstance(origins, Collection) and not isinstance(origins, str)
+    rules: Any = origins if several else (origins,)
+    if not all(rule is None or isinstance(rule, (str, re.Pattern)) for rule in rules):
+        raise TypeError(f"origins must be strings, compiled patterns or None, not {origins!r}")
 
 
 def check_origin(request: HandshakeRequest, origins: Origins, *, guard_cookies: bool) -> None:
@@ -64,6 +73,8 @@ def _same_host(origin: str, host: str) -> bool:
         page = urlsplit(origin)
         asked = urlsplit(f"{page.scheme}://{host}")
         default = _PORTS.get(page.scheme)
+        if page.hostname is None:
+            return False  # "null": the origin of sandboxed pages, which are anybody's
         return page.hostname == asked.hostname and (page.port or default) == (asked.port or default)
     except ValueError:
         return False

@@ -16,8 +16,8 @@ from typing import Any, Unpack
 
 from .errors import ConnectionClosed
 from .link.options import OptionArgs
-from .link.sources import Gone, Streams, no_delay, read_request, refuse
-from .origins import Origins, check_origin
+from .link.sources import TOO_SLOW, Gone, Streams, answer, no_delay, read_request, refuse
+from .origins import Origins, check_origin, check_rules
 from .protocol.handshake import (
     MAX_HEAD,
     Refusal,
@@ -62,6 +62,9 @@ class Server:
         options: dict[str, Any],
     ) -> None:
         self._routes = _routes(handler)
+        check_rules(origins)
+        if path is not None and sock is not None:
+            raise ValueError("serve() listens at path= or on sock=, not on both")
         self._host, self._port, self._path, self._sock = host, port, path, sock
         self._ssl = ssl
         self._http = http
@@ -238,8 +241,10 @@ class Server:
     async def _serve(self, streams: Streams) -> None:
         writer = streams[1]
         peer = writer.get_extra_info("peername")
+        deadline = asyncio.timeout(self._open_timeout)
         try:
-            opened = await self._open(streams)
+            async with deadline:
+                opened = await self._open(streams)
         except Refusal as exc:
             self._logger.info("%s refused: %s", peer, exc)
             await refuse(streams, exc.response)
@@ -248,42 +253,38 @@ class Server:
             self._logger.info("%s was no WebSocket client: %s", peer, exc)
             writer.transport.abort()
             return
-        except TimeoutError:
-            self._logger.info("%s sent no request within %s s", peer, self._open_timeout)
-            await refuse(streams, Response(408))
-            return
-        except OSError as exc:
-            self._logger.info("%s left during the opening handshake: %s", peer, exc)
-            writer.transport.abort()
-            return
-        except Exception:
-            self._logger.exception("the opening handshake of %s failed", peer)
-            await refuse(streams, Response(500, {}, "500 Internal Server Error\n"))
+        except Exception as exc:
+            if deadline.expired() and isinstance(exc, TimeoutError):
+                self._logger.info("%s was not open within %s s", peer, self._open_timeout)
+                await refuse(streams, TOO_SLOW)
+            else:
+                self._logger.exception("the opening handshake of %s failed", peer)
+                await refuse(streams, Response(500, {}, "500 Internal Server Error\n"))
             return
         except BaseException:
             writer.transport.abort()
             raise
-        if opened is not None:
-            task = asyncio.current_task()
-            assert task is not None
-            self._opening.discard(task)
-            await self._handle(*opened)
+        if isinstance(opened, bytes):
+            await answer(streams, opened)
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._opening.discard(task)
+        await self._handle(*opened)
 
-    async def _open(self, streams: Streams) -> tuple[AioServer, Handler] | None:
-        """Read the request and answer it; None when the answer was plain HTTP."""
-        async with asyncio.timeout(self._open_timeout):
-            if self._closing is not None or self._full:
-                raise Refusal(503, "no more connections", [("Retry-After", "5")])
-            request, early = await read_request(*streams)
-            if not is_upgrade(request) and self._http is not None:
-                await self._answer_http(streams, request, self._http)
-                return None
-            handler = self._route(request)
-            check_upgrade(request)
-            check_origin(request, self._origins, guard_cookies=True)
-            ws = self._connection(request, **self._options)
-            await ws._open(streams, early, self._extra_headers)
-            return ws, handler
+    async def _open(self, streams: Streams) -> tuple[AioServer, Handler] | bytes:
+        """Read the request and open; or the answer to a plain HTTP request."""
+        if self._closing is not None or self._full:
+            raise Refusal(503, "the server is full, try again later", [("Retry-After", "5")])
+        request, early = await read_request(*streams)
+        if not is_upgrade(request) and self._http is not None:
+            return await self._answer_http(request, self._http)
+        handler = self._route(request)
+        check_upgrade(request)
+        check_origin(request, self._origins, guard_cookies=True)
+        ws = self._connection(request, **self._options)
+        await ws._open(streams, early, self._extra_headers)
+        return ws, handler
 
     @property
     def _full(self) -> bool:
@@ -295,16 +296,13 @@ class Server:
             raise Refusal(404, f"there is no WebSocket at {request.path}")
         return handler
 
-    async def _answer_http(
-        self, streams: Streams, request: HandshakeRequest, http: HTTPHandler
-    ) -> None:
+    async def _answer_http(self, request: HandshakeRequest, http: HTTPHandler) -> bytes:
         if request.method not in ("GET", "HEAD"):
             raise Refusal(405, f"method {request.method}", [("Allow", "GET, HEAD")])
         response = await http(request)
         if not isinstance(response, Response):
             raise TypeError(f"http= must return a Response, not {type(response).__name__}")
-        serialize_response(response)  # a bad one is our error, before anything is written
-        await refuse(streams, response, head_only=request.method == "HEAD")
+        return serialize_response(response, head_only=request.method == "HEAD")
 
     async def _handle(self, ws: AioServer, handler: Handler) -> None:
         """Run the application's handler, and close whatever way it ends."""
@@ -357,7 +355,10 @@ def _routes(handler: Handler | Mapping[str, Handler]) -> dict[str | None, Handle
         if path is not None and not path.startswith("/"):
             raise ValueError(f"path {path!r} does not begin with a slash")
         if not callable(function):
-            raise TypeError(f"a handler is a coroutine function, not {function!r}")
+            raise TypeError(
+                f"a handler is a coroutine function, not {function!r}; "
+                f"define it with 'async def handler(ws):'"
+            )
     return routes
 
 

@@ -10,8 +10,9 @@ from typing import Any, TypeVar, Unpack
 
 from .connection import AioBase
 from .errors import ConnectionError, ConnectTimeout
-from .link.options import OptionArgs, Options, subprotocol_list
+from .link.options import OptionArgs, make_options, subprotocol_list
 from .link.sources import (
+    TOO_SLOW,
     Gone,
     Streams,
     no_delay,
@@ -22,9 +23,9 @@ from .link.sources import (
 )
 from .link.wire import WireLink
 from .opening import Opening
-from .origins import Origins, check_origin
+from .origins import Origins, check_origin, check_rules
 from .protocol.handshake import Refusal, accept_request, check_upgrade
-from .types import HandshakeRequest, Headers, HeadersLike, Response, header_pairs
+from .types import HandshakeRequest, Headers, HeadersLike, header_pairs
 
 __all__ = ["AioServer"]
 
@@ -55,7 +56,8 @@ class AioServer(AioBase):
         **options: Unpack[OptionArgs],
     ) -> None:
         super().__init__(
-            Options(
+            make_options(
+                "AioServer",
                 receive_bytes=receive_bytes,
                 ping_interval=ping_interval,
                 max_message_size=max_message_size,
@@ -145,6 +147,7 @@ class AioServer(AioBase):
             raise ValueError("headers= is the request of sock=; add fields with extra_headers=")
         if given[0] in ("aiohttp", "asgi"):
             raise NotImplementedError(f"accept({given[0]}=...) is not in this version of simplews")
+        check_rules(origins)
         ready = None if headers is None else request_from_headers(headers, None)
         added = header_pairs(extra_headers)
 
@@ -219,8 +222,9 @@ async def _accept(
         assert sock is not None
         streams = await streams_of_socket(sock)
     reader, writer = streams
+    deadline = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout):
+        async with deadline:
             if request is None:
                 request, early = await read_request(reader, writer)
             else:
@@ -240,9 +244,9 @@ async def _accept(
     except Gone as exc:
         writer.transport.abort()
         raise ConnectionError(f"the client was no WebSocket client: {exc}") from exc
-    except TimeoutError:
-        await refuse(streams, Response(408))
-        raise ConnectTimeout(f"the client sent no request within {timeout} s") from None
-    except BaseException:
+    except BaseException as exc:
+        if deadline.expired() and isinstance(exc, TimeoutError):
+            await refuse(streams, TOO_SLOW)
+            raise ConnectTimeout(f"the client sent no request within {timeout} s") from None
         writer.transport.abort()
         raise

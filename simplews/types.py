@@ -12,6 +12,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from wsproto.frame_protocol import CloseReason as CloseCode
 
+from .errors import ProtocolError
+
 __all__ = [
     "URL",
     "BinaryMessage",
@@ -179,9 +181,14 @@ class Ending:
             answer = f"; we answered {self.sent}" if self.sent else ""
             return f"the peer closed the connection with {self.received}{answer}"
         if self.by == "us":
-            why = f" because {self.why}" if self.why else ""
-            answer = f"the peer answered {self.received}" if self.received else "no Close came back"
-            return f"we closed the connection with {self.sent}{why}; {answer}"
+            known = self.sent is not None and self.sent.reason == self.why
+            why = f" because {self.why}" if self.why and not known else ""
+            answer = "; no Close came back"
+            if self.received is not None:
+                answer = f"; the peer answered {self.received}"
+            elif isinstance(self.cause, ProtocolError):
+                answer = ""  # after a failure we do not look for it
+            return f"we closed the connection with {self.sent}{why}{answer}"
         return f"the connection was lost without a closing handshake (1006): {self.why}"
 
 
@@ -191,6 +198,7 @@ HeadersLike = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FORBIDDEN = re.compile(r"[\r\n\0]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def header_pairs(headers: HeadersLike | None) -> list[tuple[str, str]]:
@@ -204,8 +212,9 @@ def header_pairs(headers: HeadersLike | None) -> list[tuple[str, str]]:
         Pairs of ``str`` that can be encoded as latin-1.
 
     Raises:
-        ValueError: A name is not a token, a value contains CR, LF or NUL, or is
-            not latin-1 (RFC 9110 §5.5, §5.6.2): it could smuggle another field.
+        ValueError: A name is not a token, a value contains CR, LF, NUL or another
+            control character, or is not latin-1 (RFC 9110 §5.5, §5.6.2): it could
+            smuggle another field.
         TypeError: A name or value is neither ``str`` nor ``bytes``.
     """
     if headers is None:
@@ -233,6 +242,8 @@ def _header_value(name: str | bytes, value: str | bytes) -> str:
     text = _text(value, f"the value of header {name!r}")
     if _FORBIDDEN.search(text):
         raise ValueError(f"the value of header {name!r} contains CR, LF or NUL: {text!r}")
+    if _CONTROLS.search(text):
+        raise ValueError(f"the value of header {name!r} contains a control character: {text!r}")
     try:
         text.encode("latin-1")
     except UnicodeEncodeError:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import ipaddress
 import os
 import re
 import socket
 import ssl
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import certifi
 
@@ -24,6 +25,8 @@ __all__ = ["Address", "default_ssl_context", "explain_failure", "open_streams", 
 
 _SCHEMES = ("ws", "wss", "ws+unix")
 _SPACES_AND_CONTROLS = re.compile(r"[\x00-\x20\x7f]")
+# RFC 3986 §3.2.2, and the underscore that names of services have.
+_REG_NAME = re.compile(r"[\w.~!$&'()*+,;=%-]+", re.ASCII)
 _PATH_CHARS = "/%:@!$&'()*+,;=~-._"
 # RFC 8305 §8: the recommended delay between connection attempts, in seconds.
 _HAPPY_EYEBALLS_DELAY = 0.25
@@ -77,13 +80,17 @@ def parse_url(text: str) -> Address:
     Raises:
         InvalidURL: It is none, and how to write it.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"a URL is a str, not {type(text).__name__}")
     if _SPACES_AND_CONTROLS.search(text):
         raise InvalidURL(f"{text!r} contains white space or control characters; percent-encode it")
     try:
         url = URL(text)
         port = url.port
+        text.encode("utf-8")
     except ValueError as exc:
-        raise InvalidURL(f"{text!r} is not a URL: {exc}") from None
+        why = "the port must be a number from 0 to 65535" if "Port" in str(exc) else exc
+        raise InvalidURL(f"{text!r} is not a URL: {why}") from None
     if url.scheme not in _SCHEMES:
         raise InvalidURL(_wrong_scheme(url))
     if url.fragment or text.endswith("#"):
@@ -92,11 +99,18 @@ def parse_url(text: str) -> Address:
         path, _, target = url.path.partition(":")
         if not path:
             raise InvalidURL(f"{text!r} names no socket; write ws+unix:/path/of/socket:/target")
+        if target and not target.startswith("/"):
+            raise InvalidURL(
+                f"the target {target!r} in {text!r} does not begin with '/'; "
+                f"write ws+unix:/path/of/socket:/target"
+            )
         return Address(url, False, "", 0, path, _target(target, url.query), "localhost", None)
     if not url.hostname:
         raise InvalidURL(f"{text!r} has no host; write {url.scheme}://host:port/path")
-    host = _ascii_host(url.hostname)
-    shown = f"[{host}]" if ":" in host else host
+    if ":" in url.hostname:
+        host, shown = _ipv6_host(url.hostname)
+    else:
+        host = shown = _ascii_host(url.hostname)
     assert port is not None
     default = 443 if url.is_secure else 80
     credentials = None
@@ -120,16 +134,31 @@ def _wrong_scheme(url: URL) -> str:
     if url.scheme in advice:
         better = advice[url.scheme] + str(url)[len(url.scheme) :]
         return f"{str(url)!r} is not a WebSocket URL; write {better!r}"
+    if url.scheme and not url.netloc and url.path[:1].isdigit():
+        return f"{str(url)!r} is not a WebSocket URL; write 'ws://{url!s}'"
     return f"{str(url)!r} is not a WebSocket URL; write ws://host:port/path or wss://host/path"
 
 
 def _ascii_host(host: str) -> str:
-    if ":" in host:
-        return host  # an IPv6 address
     try:
-        return host.encode("idna").decode("ascii")
+        name = host.encode("idna").decode("ascii")
     except UnicodeError as exc:
         raise InvalidURL(f"host {host!r} is not a valid name: {exc}") from None
+    if not _REG_NAME.fullmatch(name):
+        raise InvalidURL(f"host {host!r} is not a valid name: RFC 3986 §3.2.2 has no such character")
+    return name
+
+
+def _ipv6_host(host: str) -> tuple[str, str]:
+    """The address to connect to, and as Host names it: there without a zone (RFC 6874 §4)."""
+    address, _, zone = host.partition("%")
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        raise InvalidURL(f"host [{host}] is not a valid IPv6 address") from None
+    # RFC 6874 §2 writes %25 before the zone, people write %.
+    zone = unquote(zone.removeprefix("25") or zone)
+    return f"{address}%{zone}" if zone else address, f"[{address}]"
 
 
 def _target(path: str, query: str) -> str:
@@ -183,19 +212,31 @@ async def open_streams(address: Address, context: ssl.SSLContext | None) -> Stre
     return reader, writer
 
 
+# OpenSSL's X509_V_ERR_*: what the person at this end can do about it.
+_CERTIFICATE_ADVICE = {
+    9: "is this machine's clock right?",
+    10: "the server's owner must renew it",
+    62: "connect by a name that the certificate has",
+    64: "connect by an address that the certificate has",
+}
+_UNKNOWN_ISSUER = "to trust its issuer, pass ssl_context= with the issuer's certificate loaded"
+
+
 def explain_failure(address: Address, exc: OSError) -> ConnectionError:
     """What *exc* means, and what to do about it."""
     where = address.place
     if isinstance(exc, ssl.SSLCertVerificationError):
         return ConnectionError(
-            f"the certificate of {where} is not accepted: {exc.verify_message}; "
-            f"to trust its issuer, pass ssl_context= with that certificate loaded"
+            f"the certificate of {where} is not accepted: {exc.verify_message.rstrip('.')}; "
+            f"{_CERTIFICATE_ADVICE.get(exc.verify_code, _UNKNOWN_ISSUER)}"
         )
     if isinstance(exc, ssl.SSLError):
         if exc.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"):
             return ConnectionError(f"{where} does not speak TLS; use a ws:// URL")
         return ConnectionError(f"TLS with {where} failed: {exc.reason or exc}")
     if isinstance(exc, socket.gaierror):
+        if exc.errno == socket.EAI_AGAIN:
+            return ConnectionError(f"cannot look up host {address.host!r}: {exc.strerror}")
         return ConnectionError(f"host {address.host!r} was not found: {exc.strerror}")
     if isinstance(exc, ConnectionRefusedError) or _all_refused(exc):
         return ConnectionError(
@@ -204,7 +245,10 @@ def explain_failure(address: Address, exc: OSError) -> ConnectionError:
     if isinstance(exc, FileNotFoundError):
         return ConnectionError(f"there is no socket {where}; is the server running?")
     if isinstance(exc, ConnectionResetError) and address.secure:
-        return ConnectionError(f"{where} ended the connection during the TLS handshake")
+        return ConnectionError(
+            f"{where} ended the connection during the TLS handshake; "
+            f"if it does not speak TLS, use a ws:// URL"
+        )
     return ConnectionError(f"cannot connect to {where}: {exc.strerror or exc}")
 
 

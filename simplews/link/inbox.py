@@ -121,6 +121,9 @@ class Inbox:
         self.taken += 1
         data = message.data if message.__class__ is Fragment else message
         self._size -= len(data) + MESSAGE_OVERHEAD  # type: ignore[arg-type]
+        if not self.messages:
+            # Text came in as bytes and leaves as characters, of which there may be fewer.
+            self._size = 0
         if self.paused and (
             len(self.messages) <= self._marks.low and self._size <= self._marks.low_bytes
         ):
@@ -135,7 +138,7 @@ class Inbox:
         Wait until a message is there or the connection has ended.
 
         Args:
-            timeout: Seconds; None waits for ever, 0 does not wait.
+            timeout: Seconds; None waits for ever, 0 looks once.
 
         Returns:
             False if *timeout* passed first.
@@ -147,8 +150,6 @@ class Inbox:
             Safe; messages stay where they are.
         """
         self.check_single_reader()
-        if timeout is not None and timeout <= 0:
-            return False
         waiter: asyncio.Future[None] = self._loop.create_future()
         self.waiter = waiter
         self._reader = asyncio.current_task()

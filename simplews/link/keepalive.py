@@ -104,10 +104,13 @@ class Keepalive:
         for payload in [p for p in self._sent if p not in self._waiters]:
             del self._sent[payload]
         self._ping()
-        if self._check is None:
+        # Heard meanwhile, the peer has until this ping's deadline, not the last one's.
+        if self._check is None or self.heard:
             self._arm()
 
     def _arm(self) -> None:
+        if self._check is not None:
+            self._check.cancel()
         self.heard = False
         self._excused = self.paused
         self._check = self._loop.call_later(self._timeout, self._deadline)
@@ -156,15 +159,22 @@ class Keepalive:
         Raises:
             TimeoutError: No Pong came in time. The connection stays open.
         """
+        limit = self._timeout if timeout is None else timeout
         waiter: asyncio.Future[float] = self._loop.create_future()
         payload = self._ping()
         self._waiters[payload] = waiter
         try:
-            async with asyncio.timeout(self._timeout if timeout is None else timeout):
+            async with asyncio.timeout(limit):
                 return await waiter
+        except TimeoutError:
+            raise TimeoutError(
+                f"no Pong within {limit:g} s; the connection is still open"
+            ) from None
         finally:
             self._waiters.pop(payload, None)
             self._sent.pop(payload, None)
+            if waiter.done() and not waiter.cancelled():
+                waiter.exception()  # seen, even if we are cancelled at this very moment
 
     def pong(self, payload: bytes) -> None:
         """

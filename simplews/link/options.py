@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TypedDict
+from dataclasses import dataclass, field, fields
+from typing import Any, TypedDict
 
 from ..protocol.deflate import Deflate
 
-__all__ = ["OptionArgs", "Options", "QueueMarks", "subprotocol_list"]
+__all__ = ["OptionArgs", "Options", "QueueMarks", "make_options", "subprotocol_list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,31 @@ class QueueMarks:
     @classmethod
     def of(cls, max_queue: int | tuple[int, int]) -> QueueMarks:
         """Marks from ``max_queue``: the high mark, or (high, low)."""
-        if isinstance(max_queue, int):
-            high, low = max_queue, max_queue // 4
-        else:
-            high, low = max_queue
+        match max_queue:
+            case int(high):
+                low = high // 4
+            case (int(high), int(low)):
+                pass
+            case _:
+                high = low = 0
         if high < 1 or not 0 <= low < high:
-            raise ValueError(f"max_queue must be high >= 1 and 0 <= low < high, not {max_queue!r}")
+            raise ValueError(
+                f"max_queue must be a number of messages from 1 up, or (high, low) with "
+                f"0 <= low < high, not {max_queue!r}"
+            )
         return cls(high, low)
+
+
+_NUMBERS = (
+    "receive_bytes",
+    "ping_interval",
+    "ping_timeout",
+    "max_message_size",
+    "receive_timeout",
+    "open_timeout",
+    "close_timeout",
+    "write_limit",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,12 @@ class Options:
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("simplews"))
 
     def __post_init__(self) -> None:
+        if not isinstance(self.logger, (logging.Logger, logging.LoggerAdapter)):
+            raise TypeError(f"logger must be a logging.Logger, not {type(self.logger).__name__}")
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, (int, float)):
+                raise TypeError(f"{name} must be a number, not {value!r}")
         for name in ("ping_interval", "ping_timeout", "receive_timeout", "open_timeout"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -128,8 +152,27 @@ class OptionArgs(TypedDict, total=False):
     logger: logging.Logger
 
 
+def make_options(caller: str, **options: Any) -> Options:
+    """
+    `Options` from keyword arguments of *caller*.
+
+    Raises:
+        TypeError: There is no such option, or a value of the wrong type.
+        ValueError: A value that makes no sense.
+    """
+    known = {option.name for option in fields(Options)}
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{caller} has no option {name!r}")
+    return Options(**options)
+
+
 def subprotocol_list(subprotocols: str | Sequence[str] | None) -> tuple[str, ...]:
-    """One name or several, as a tuple."""
+    """One name or several, as a tuple; TypeError for what is no name."""
     if subprotocols is None:
         return ()
-    return (subprotocols,) if isinstance(subprotocols, str) else tuple(subprotocols)
+    names = (subprotocols,) if isinstance(subprotocols, str) else tuple(subprotocols)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"a subprotocol is a str, not {type(name).__name__}")
+    return names

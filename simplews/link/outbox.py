@@ -13,6 +13,7 @@ its header. Nothing may come between the pieces, so other frames are held.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
@@ -89,8 +90,12 @@ class Outbox:
 
     @property
     def busy(self) -> bool:
-        """Whether a sender must wait: for the peer, or for another sender's long message."""
-        return self.paused or (self._lock is not None and self._lock.locked())
+        """Whether a sender must wait: for the peer, its end, or another sender's long message."""
+        return (
+            self.paused
+            or (self._lock is not None and self._lock.locked())
+            or self._transport.is_closing()
+        )
 
     @property
     def turn(self) -> asyncio.Lock:
@@ -148,7 +153,7 @@ class Outbox:
 
     # -------------------------------------------------------- large payloads
 
-    async def write_large(self, head: bytes, payload: bytes | memoryview, key: bytes) -> None:
+    async def write_large(self, head: bytes, payload: bytes | memoryview, key: bytes) -> bool:
         """
         Write a frame whose payload goes out in pieces, at the peer's pace.
 
@@ -158,6 +163,9 @@ class Outbox:
             head: The frame's header, masking key included.
             payload: The payload.
             key: The masking key, or empty.
+
+        Returns:
+            False if the transport was closed before all of it was out.
 
         Cancellation:
             The rest of the frame is handed to the transport at once: half a
@@ -169,28 +177,32 @@ class Outbox:
         self._mid_frame = True
         try:
             self._transport.write(head)
-            while position < len(view) and not self.closed:
+            while position < len(view) and not self._transport.is_closing():
                 piece: bytes | memoryview = view[position : position + _PIECE]
                 position += _PIECE
                 self._transport.write(apply_mask(piece, key) if key else piece)
-                while self.paused and position < len(view) and not self.closed:
+                while self.paused and position < len(view) and not self._transport.is_closing():
                     await self._wait()
         finally:
-            while position < len(view) and not self.closed:
+            while position < len(view) and not self._transport.is_closing():
                 piece = view[position : position + _PIECE]
                 position += _PIECE
                 self._transport.write(apply_mask(piece, key) if key else piece)
             self.written += len(head) + len(view)
             self._mid_frame = False
+            complete = position >= len(view)
+            if not complete:
+                self._held, self._held_size = [], 0  # nothing can follow half a frame
             self._release_pong()
             self.flush()
             self._close_now()
+        return complete
 
     # ---------------------------------------------------------- flow control
 
     async def drain(self) -> None:
         """Wait until the transport takes more, or the connection has ended."""
-        while self.paused and not self.ended:
+        while (self.paused or self._transport.is_closing()) and not self.ended:
             await self._wait()
 
     async def _wait(self) -> None:
@@ -221,8 +233,14 @@ class Outbox:
 
     def finish(self) -> None:
         """End our side of TCP once everything is written, where the transport can."""
-        self._then = self._transport.write_eof if self._transport.can_write_eof() else None
+        self._then = self._write_eof if self._transport.can_write_eof() else None
         self._close_now()
+
+    def _write_eof(self) -> None:
+        # asyncio lets the error out when the peer has reset the connection and
+        # the transport does not know yet; it will be told.
+        with contextlib.suppress(OSError):
+            self._transport.write_eof()
 
     def close(self) -> None:
         """Close the transport once everything is written, a frame in progress included."""
@@ -244,7 +262,8 @@ class Outbox:
 
     def _release_pong(self) -> None:
         pong, self._pong = self._pong, None
-        if pong is not None and not self.closed:
+        # RFC 6455 §5.5.1: nothing is sent after a Close.
+        if pong is not None and not self.ended:
             self.write(self._pong_frame(pong.payload))
 
     def _wake(self) -> None:

@@ -23,8 +23,11 @@ from ..protocol.handshake import (
 from ..types import HandshakeRequest, Headers, HeadersLike, Response, header_pairs
 
 __all__ = [
+    "TOO_SLOW",
     "Gone",
+    "NotHTTP",
     "Streams",
+    "answer",
     "no_delay",
     "read_head",
     "read_request",
@@ -37,6 +40,9 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 # Seconds that a refused client's bytes are read and dropped.
 _LINGER = 0.9
+# An answer is written in pieces of so many bytes, each within so many seconds.
+_PIECE = 65536
+_STALLED = 10
 
 
 class Gone(Exception):
@@ -79,19 +85,26 @@ def no_delay(sock: Any) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-async def read_head(reader: asyncio.StreamReader, early: bytes = b"") -> tuple[bytes, bytes]:
+class NotHTTP(Gone):
+    """The peer speaks, but not HTTP."""
+
+
+async def read_head(
+    reader: asyncio.StreamReader, early: bytes = b"", *, begins: bytes = b""
+) -> tuple[bytes, bytes]:
     """
     Read the head of a request or response.
 
     Args:
         reader: Where it comes from.
         early: Bytes of it that have been read.
+        begins: What a head begins with, as far as that is known.
 
     Returns:
         The head, up to and with its empty line, and the bytes that came behind it.
 
     Raises:
-        Gone: The stream ended first, or the other side speaks TLS.
+        Gone: The stream ended first, or the other side speaks TLS or something else.
         Refusal: 414 or 431, it is too long.
     """
     buffer = bytearray()
@@ -109,6 +122,8 @@ async def read_head(reader: asyncio.StreamReader, early: bytes = b"") -> tuple[b
         # RFC 8446 §5.1: a TLS record of a handshake (22) or an alert (21).
         if buffer[0] in (0x15, 0x16):
             raise Gone("it speaks TLS on a connection without TLS")
+        if not begins.startswith(buffer[: len(begins)]):
+            raise NotHTTP(f"it sent {bytes(buffer[:40])!r}")
         end = buffer.find(b"\r\n\r\n", searched) + 4
         if 4 <= end <= MAX_HEAD:
             return bytes(buffer[:end]), bytes(buffer[end:])
@@ -147,23 +162,38 @@ def request_from_headers(headers: HeadersLike, remote_address: Any) -> Handshake
     )
 
 
-async def refuse(streams: Streams, response: Response, *, head_only: bool = False) -> None:
-    """
-    Answer with plain HTTP and close.
+#: The answer to a client whose request does not come in time.
+TOO_SLOW = Refusal(408, "no request within the time for it").response
 
-    The peer may still be sending; what it sends is read and dropped for a
-    moment, so that TCP does not reset the connection and take the answer with it.
+
+async def refuse(streams: Streams, response: Response) -> None:
+    """Answer with plain HTTP and close. See `answer`."""
+    await answer(streams, serialize_response(response))
+
+
+async def answer(streams: Streams, data: bytes) -> None:
+    """
+    Write a plain HTTP answer and close.
+
+    The peer may take its time to read it, but not stop. It may still be sending;
+    what it sends is read and dropped for a moment, so that TCP does not reset the
+    connection and take the answer with it.
     """
     reader, writer = streams
     try:
+        writer.transport.set_write_buffer_limits(0)
+        for start in range(0, len(data), _PIECE):
+            writer.write(data[start : start + _PIECE])
+            async with asyncio.timeout(_STALLED):
+                await writer.drain()
         async with asyncio.timeout(_LINGER):
-            writer.write(serialize_response(response, head_only=head_only))
-            await writer.drain()
             if writer.can_write_eof():
                 writer.write_eof()
                 while await reader.read(65536):
                     pass
+            writer.close()
+            await writer.wait_closed()
     except (OSError, TimeoutError):
         pass
     finally:
-        writer.close()
+        writer.transport.abort()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any, cast
 
 from ..errors import ConnectionClosed, ProtocolError
@@ -36,6 +36,12 @@ _MOST_READ = 65536
 # After a failure we read on and drop, so that TCP does not reset the connection
 # and take our Close with it, but not for longer than this.
 _LINGER = 0.9
+
+# A task that only sends would keep the loop to itself while the peer takes it all:
+# one message in 64 lets the others, and what the peer sends, have their turn.
+_BURST = 63
+
+_NO_MORE = object()  # behind the last fragment of a message
 
 _CLOSE = int(Opcode.CLOSE)
 _PING = int(Opcode.PING)
@@ -62,6 +68,7 @@ class WireLink(asyncio.Protocol):
         "_discard",
         "_encoder",
         "_events",
+        "_fragment_wait",
         "_keepalive",
         "_loop",
         "_messages_out",
@@ -122,6 +129,7 @@ class WireLink(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._closed_waiters: list[asyncio.Future[None]] = []
         self._callbacks: list[Callable[[], None]] = []
+        self._fragment_wait: asyncio.Timeout | None = None
 
     @classmethod
     async def take_over(
@@ -224,8 +232,13 @@ class WireLink(asyncio.Protocol):
             self._events = []
             for event in events:
                 self._control(event)
-        if decoder.failure is not None and self.ending is None:
-            self._fail(decoder.failure)
+        if decoder.failure is not None:
+            if self.ending is None:
+                self._fail(decoder.failure)
+            elif self.state is State.CLOSING:
+                # Its Close, the answer to ours, is not to be read any more.
+                self._arm(_LINGER)
+                self._outbox.finish()
 
     def _control(self, event: Event) -> None:
         if isinstance(event, Ping):
@@ -277,7 +290,7 @@ class WireLink(asyncio.Protocol):
         if self.ending is not None:
             raise ConnectionClosed(self.ending)
         size = len(payload)
-        if size > LARGE or self._outbox.busy:
+        if size > LARGE or self._outbox.busy or self._messages_out & _BURST == _BURST:
             return False
         if self._encoder.wants_deflate(size, compress):
             payload = self._encoder.deflate(payload, True)
@@ -296,6 +309,8 @@ class WireLink(asyncio.Protocol):
             first bytes of a large message are out, all of it goes out.
         """
         opcode, payload = encode(data)
+        if self._messages_out & _BURST == _BURST:
+            await asyncio.sleep(0)
         async with self._outbox.turn:
             await self._outbox.drain()
             self._check_open()
@@ -315,7 +330,9 @@ class WireLink(asyncio.Protocol):
             self._outbox.write(self._encoder.frame(opcode, payload, final, compressed))
         else:
             head, key = self._encoder.head(opcode, len(payload), final, compressed)
-            await self._outbox.write_large(head, payload, key)
+            if not await self._outbox.write_large(head, payload, key):
+                await self._outbox.drain()
+                self._check_open()
 
     async def send_fragments(self, fragments: Fragments, compress: bool | None) -> None:
         """
@@ -330,8 +347,9 @@ class WireLink(asyncio.Protocol):
             kind = None  # opcode of the whole message
             compressed = False
             opcode = _CONTINUATION
+            pieces = _each(fragments)
             try:
-                async for piece in _each(fragments):
+                while (piece := await self._next_piece(pieces)) is not _NO_MORE:
                     piece_kind, payload = encode(piece)
                     if kind is None:
                         kind = opcode = piece_kind
@@ -343,8 +361,8 @@ class WireLink(asyncio.Protocol):
                     if compressed:
                         payload = self._encoder.deflate(payload, False)
                     flag = compressed and opcode != _CONTINUATION
-                    await self._write_frame(opcode, payload, False, flag)
-                    opcode = _CONTINUATION
+                    first, opcode = opcode, _CONTINUATION
+                    await self._write_frame(first, payload, False, flag)
                 if kind is None:
                     return
                 self._check_open()
@@ -356,6 +374,18 @@ class WireLink(asyncio.Protocol):
                     close = Close(CloseCode.INTERNAL_ERROR, "fragmented message abandoned")
                     self._close(close, "a message in fragments was not completed")
                 raise
+
+    async def _next_piece(self, pieces: AsyncIterator[Data]) -> object:
+        """The application's next fragment, or `_NO_MORE`; our end ends the wait."""
+        self._check_open()
+        try:
+            async with asyncio.timeout(None) as self._fragment_wait:
+                return await anext(pieces, _NO_MORE)
+        except TimeoutError:
+            self._check_open()
+            raise
+        finally:
+            self._fragment_wait = None
 
     def write_frames(self, frames: Frames) -> bool:
         """Write a message made once for many; False if the peer is behind."""
@@ -391,7 +421,11 @@ class WireLink(asyncio.Protocol):
 
     def begin_stream(self) -> None:
         """Give out the next message in pieces."""
-        self._decoder.stream(self.inbox.messages)
+        decoder = self._decoder
+        decoder.size = 0
+        decoder.stream(self.inbox.messages)
+        if decoder.size:
+            self.inbox.arrived(decoder.size)
 
     def end_stream(self) -> None:
         """Nobody wants the rest of the message that is read in pieces."""
@@ -469,6 +503,8 @@ class WireLink(asyncio.Protocol):
         self.ending = ending
         self.state = State.CLOSING
         self._keepalive.stop(lambda: ConnectionClosed(ending))
+        if self._fragment_wait is not None:
+            self._fragment_wait.reschedule(self._loop.time())
         # Messages that wait for room in the inbox were here before the end.
         if ending.by == "us" or not self._decoder.pending:
             self.inbox.end()
@@ -476,8 +512,12 @@ class WireLink(asyncio.Protocol):
             self._outbox.end()
 
     def _arm(self, delay: float) -> None:
-        if self._deadline is None:
-            self._deadline = self._loop.call_later(delay, self._transport.abort)
+        """Drop the connection in *delay* seconds, or sooner if that was settled before."""
+        if self._deadline is not None:
+            if self._deadline.when() <= self._loop.time() + delay:
+                return
+            self._deadline.cancel()
+        self._deadline = self._loop.call_later(delay, self._transport.abort)
 
     async def wait_closed(self) -> None:
         """Wait until the transport is gone."""
@@ -511,6 +551,7 @@ class WireLink(asyncio.Protocol):
         self._streams_protocol.eof_received()  # type: ignore[attr-defined]
         if self.ending is None:
             self._end(Ending("lost", why="the peer closed TCP without a Close frame"))
+            self._arm(self._options.close_timeout)  # it may not read what we have written
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone."""
@@ -539,11 +580,13 @@ class WireLink(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The transport holds less than its low-water mark."""
+        # The peer reads. Our Ping may be behind a long message that it is busy with.
+        self._keepalive.heard = True
         self._outbox.resume()
         self._streams_protocol.resume_writing()
 
 
-async def _each(fragments: Fragments) -> Any:
+async def _each(fragments: Fragments) -> AsyncIterator[Data]:
     """Items of an iterable of either kind."""
     if isinstance(fragments, AsyncIterable):
         async for item in fragments:

@@ -311,7 +311,7 @@ class Decoder:
             self._received = 0
             self._total = 0
             self._utf8 = _utf8_decoder() if opcode == _TEXT else None
-            self._plain = opcode == _BINARY and not self._compressed 
+            self._plain = opcode == _BINARY and not self._compressed
         self._received += length
         # The limit of a compressed message counts what it inflates to.
         if not self._compressed and self._received > self._limit:

@@ -11,6 +11,7 @@ that nobody offered, and reads names by their first letters.
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 
@@ -103,14 +104,14 @@ def parse_extensions(value: str) -> list[tuple[str, Params]]:
     Raises:
         ValueError: It does not follow the grammar.
     """
-    out = []
-    for item in _split(value, ","):
-        if not item:
-            continue  # RFC 9110 §5.6.1: empty elements of a list are ignored.
-        name, *params = _split(item, ";")
-        _check_token(name)
-        out.append((name, [_parse_param(param) for param in params]))
-    return out
+    # RFC 9110 §5.6.1: empty elements of a list are ignored.
+    return [_parse_extension(item) for item in _split(value, ",") if item]
+
+
+def _parse_extension(item: str) -> tuple[str, Params]:
+    name, *params = _split(item, ";")
+    _check_token(name)
+    return name, [_parse_param(param) for param in params]
 
 
 def _split(value: str, separator: str) -> list[str]:
@@ -139,12 +140,13 @@ def _parse_param(param: str) -> tuple[str, str | None]:
     if not equals:
         return name, None
     if len(value) >= 2 and value[0] == value[-1] == '"':
-        value = value[1:-1].replace("\\", "")
+        value = _ESCAPED.sub(r"\1", value[1:-1])
     # RFC 6455 §9.1: after unquoting, the value must be a token.
     _check_token(value)
     return name, value
 
 
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TOKEN_CHARS = frozenset(
     "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
@@ -200,15 +202,16 @@ def answer_offers(value: str, settings: Deflate) -> tuple[str, Agreement] | None
         The value of the response's header field and what it means, or None.
     """
     try:
-        offers = parse_extensions(value)
+        offers = _split(value, ",")
     except ValueError:
         return None
-    for name, params in offers:
-        if name != NAME:
-            continue
+    for offer in offers:
         try:
+            name, params = _parse_extension(offer)
+            if name != NAME:
+                continue
             asked = _read_params(params, offer=True)
-        except _Declined:
+        except (ValueError, _Declined):
             continue
         answer = _answer(asked, settings)
         if answer is not None:
@@ -306,12 +309,13 @@ class Deflater:
 class Inflater:
     """Inflates what the peer sends, within a limit."""
 
-    __slots__ = ("_bits", "_stream", "_takeover")
+    __slots__ = ("_begun", "_bits", "_stream", "_takeover")
 
     def __init__(self, agreement: Agreement) -> None:
         self._bits = -max(agreement.remote_bits, 9)  # zlib reads a window of 8 with 9, too
         self._takeover = agreement.remote_takeover
         self._stream: zlib._Decompress | None = None
+        self._begun = False  # a block that the tail is to complete
 
     def piece(self, data: bytes, final: bool, limit: int, before: int = 0) -> bytes:
         """
@@ -330,7 +334,12 @@ class Inflater:
         try:
             out = self._inflate(data, limit, before)
             if final:
-                out += self._inflate(_TAIL, limit, before + len(out))
+                # A message without any bytes, or one that ends with BFINAL, has
+                # no empty block whose end was taken off; the tail would be taken
+                # for the start of one, and spoil the next message.
+                if self._begun:
+                    out += self._inflate(_TAIL, limit, before + len(out))
+                    self._begun = False
                 if not self._takeover:
                     self._stream = None
         except zlib.error as exc:
@@ -342,9 +351,10 @@ class Inflater:
     def _inflate(self, data: bytes, limit: int, before: int) -> bytes:
         out = b""
         room = limit - before
-        while True:
+        while data:
             if self._stream is None:
                 self._stream = zlib.decompressobj(self._bits)
+            self._begun = True
             # 0 would mean "no limit" to zlib; one byte more shows the excess.
             out += self._stream.decompress(data, room + 1 - len(out))
             if len(out) > room:
@@ -353,12 +363,12 @@ class Inflater:
                     f"message inflates to more than the limit of {limit} bytes",
                 )
             if not self._stream.eof:
-                return out
-            # RFC 7692 §7.2.3.5: a block with BFINAL=1 is legal, and ends this
+                break
+            # RFC 7692 §7.2.3.4: a block with BFINAL=1 is legal, and ends this
             # zlib stream but not the message.
             # Choice: the next block starts without history. A sender that sets
             # BFINAL has finished its own compressor as well.
             data = self._stream.unused_data
             self._stream = None
-            if not data:
-                return out
+            self._begun = False
+        return out

@@ -33,6 +33,7 @@ from .deflate import Agreement, Deflate, answer_offers, make_offer, parse_extens
 __all__ = [
     "MAX_BODY",
     "MAX_HEAD",
+    "OWN_HEADERS",
     "Accepted",
     "ClientHandshake",
     "Refusal",
@@ -62,7 +63,20 @@ _TARGET = re.compile(rb"[\x21-\x7e]+")
 _HTTP_VERSION = re.compile(rb"HTTP/\d\.\d")
 # RFC 9112 §5: CR and NUL are not part of a value; obs-text (over 127) is.
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.ASCII)
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%[\w.~%-]+)?\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.ASCII)
+
+#: What the handshake says by itself; a second one would break it.
+OWN_HEADERS = frozenset(
+    {
+        "connection",
+        "upgrade",
+        "content-length",
+        "transfer-encoding",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-protocol",
+    }
+)
 
 _ABSOLUTE = re.compile(r"(?:http|https|ws|wss)://[^/?]*(.*)", re.IGNORECASE)
 
@@ -281,8 +295,12 @@ def accept_request(
 
     Raises:
         Refusal: wsproto finds the request wrong after all.
-        ValueError: *subprotocol* was not offered.
+        ValueError: *subprotocol* was not offered, or one of *extra_headers*
+            belongs to the handshake.
     """
+    for name, _ in extra_headers:
+        if name.lower() in OWN_HEADERS:
+            raise ValueError(f"header {name!r} is set by the handshake")
     if subprotocol is not None and subprotocol not in request.subprotocols:
         offered = ", ".join(request.subprotocols) or "none"
         raise ValueError(f"subprotocol {subprotocol!r} was not offered; offered: {offered}")
@@ -398,22 +416,31 @@ class ClientHandshake:
         subprotocols: Sequence[str] = (),
         compression: Deflate | None = None,
     ) -> None:
+        if not target.isascii() or not _TARGET.fullmatch(target.encode("ascii")):
+            raise ValueError(f"request target {target!r} is not ASCII text without spaces")
+        (host_field,) = header_pairs([("Host", host)])
         self._offer = None if compression is None else _DeflateOffer(compression)
         self._subprotocols = tuple(subprotocols)
         self._handshake = H11Handshake(ConnectionType.CLIENT)
-        self.request: bytes = self._handshake.send(
+        request = self._handshake.send(
             Request(
-                host=host,
+                host="localhost",
                 target=target,
                 extensions=[] if self._offer is None else [self._offer],
                 subprotocols=list(subprotocols),
                 extra_headers=[(n.encode("ascii"), v.encode("latin-1")) for n, v in headers],
             )
         )
+        # wsproto takes host and port for a domain name, whose last label then is
+        # too long where the host's is close to its 63 characters.
+        self.request = request.replace(
+            b"\r\nHost: localhost\r\n", b"\r\nHost: %s\r\n" % host_field[1].encode("latin-1"), 1
+        )
         self.body = bytearray()
         self.body_finished = False
+        self._refusal = 0, Headers()
 
-    def feed_head(self, head: bytes) -> Accepted | ConnectionError | None:
+    def feed_head(self, head: bytes) -> Accepted | bool:
         """
         Read the head of a response.
 
@@ -421,9 +448,9 @@ class ClientHandshake:
             head: Its bytes, up to and with the empty line.
 
         Returns:
-            What was agreed; or the error for a refusal, whose body may follow
-            (see `feed_body`); or None for an interim response, after which
-            another head follows (RFC 9110 §15.2).
+            What was agreed; or False for a refusal, whose body may follow (see
+            `feed_body` and `refused`); or True for an interim response, after
+            which another head follows (RFC 9110 §15.2).
 
         Raises:
             ConnectionError: The answer is not one to our request.
@@ -437,18 +464,22 @@ class ClientHandshake:
         if status == 101:
             return self._accept(head, headers)
         if 100 <= status < 200:
-            return None
-        refusal = ConnectionError(
-            f"the server refused the WebSocket with HTTP {status} {reason_phrase(status)}".rstrip(),
-            status_code=status,
-            headers=headers,
-        )
+            return True
+        self._refusal = status, headers
         try:
             self._handshake.receive_data(head)
         except RemoteProtocolError:
             self.body_finished = True  # a body that h11 cannot frame is left alone
         self._take_body()
-        return refusal
+        return False
+
+    def refused(self) -> ConnectionError:
+        """The refusal, with as much of its body as has been fed."""
+        status, headers = self._refusal
+        body = bytes(self.body)
+        return ConnectionError(
+            _refusal_text(status, headers, body), status_code=status, headers=headers, body=body
+        )
 
     def feed_body(self, data: bytes) -> None:
         """Read more of a refusal's body; *data* is empty at the end of the stream."""
@@ -477,9 +508,9 @@ class ClientHandshake:
             if len(headers.getlist(name)) > 1:
                 raise _bad_answer(headers, f"header field {name} more than once")
         try:
-            self._handshake.receive_data(head)
+            self._handshake.receive_data(_canonical_answer(head, headers))
         except (RemoteProtocolError, UnicodeError) as exc:
-            raise _bad_answer(headers, str(exc)) from exc
+            raise _bad_answer(headers, _EXPLAINED.get(str(exc), str(exc))) from exc
         subprotocol = headers.get("sec-websocket-protocol")
         return Accepted(b"", subprotocol, self._extensions(headers), headers)
 
@@ -491,10 +522,24 @@ class ClientHandshake:
         try:
             answers = parse_extensions(value)
             if self._offer is None or [name for name, _ in answers] != [DEFLATE]:
-                raise ValueError(f"extensions {value!r} were not offered like that")
+                raise ValueError(f"the server chose extensions that were not offered: {value!r}")
             return read_answer(answers[0][1], self._offer.settings)
         except ValueError as exc:
             raise _bad_answer(headers, str(exc)) from None
+
+
+def _canonical_answer(head: bytes, headers: Headers) -> bytes:
+    """
+    The answer as wsproto reads it well: one Connection field, and no extensions.
+
+    It takes only the last of several Connection fields, and splits extensions at
+    every comma; `ClientHandshake._extensions` judges those.
+    """
+    rewritten = ("connection", "sec-websocket-extensions")
+    fields = [(n, v) for n, v in headers.multi_items() if n.lower() not in rewritten]
+    fields.append(("Connection", ", ".join(headers.getlist("connection"))))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    return head[: head.index(b"\r\n") + 2] + f"{lines}\r\n".encode("latin-1")
 
 
 def _status(line: bytes) -> int:
@@ -503,6 +548,33 @@ def _status(line: bytes) -> int:
     if not version.startswith(b"HTTP/1.") or not code.isdigit() or len(code) != 3:
         raise ConnectionError(f"the server does not speak HTTP: it answered {line[:80]!r}")
     return int(code)
+
+
+def _refusal_text(status: int, headers: Headers, body: bytes) -> str:
+    """What a refusal means, and what to do about it."""
+    answer = f"HTTP {status} {reason_phrase(status)}".rstrip()
+    if 200 <= status < 300:
+        return f"the server answered with a page ({answer}), not a WebSocket; is the path right?"
+    text = f"the server refused the WebSocket with {answer}"
+    if 300 <= status < 400 and "location" in headers:
+        return f"{text}: it is at {headers['location']}; connect there"
+    if status == 401:
+        return f"{text}; pass credentials in the URL or in headers="
+    if status == 404:
+        return f"{text}; is the path right?"
+    line = body[:_MOST_QUOTED].partition(b"\n")[0].decode("utf-8", "replace").strip()
+    return f"{text}: {line}" if line.isprintable() and line else text
+
+
+# What wsproto says, for a person.
+_EXPLAINED = {
+    "Bad accept token": (
+        "Sec-WebSocket-Accept does not answer our key; is a cache or proxy in between?"
+    ),
+}
+
+# Characters of a refusal's body that its message quotes.
+_MOST_QUOTED = 100
 
 
 def _bad_answer(headers: Headers, why: str) -> ConnectionError:

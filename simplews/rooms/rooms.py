@@ -143,6 +143,7 @@ class Rooms:
         ending = ws._link.ending
         if ending is not None:
             raise ConnectionClosed(ending)
+        ws._link.flush()  # refuses a connection that was never opened
         member = self._members.get(ws)
         if member is None:
             member = Member(ws, self._overflow, self._max_queue)
