@@ -16,7 +16,7 @@ from .link.options import OptionArgs, make_options, subprotocol_list
 from .link.sources import Gone, NotHTTP, Streams, read_head
 from .link.wire import WireLink
 from .opening import Opening
-from .protocol.handshake import OWN_HEADERS, Accepted, ClientHandshake, Refusal, parse_tokens
+from .protocol.handshake import OWN_HEADERS, Accepted, Answer, ClientHandshake, Refusal, parse_tokens
 from .types import HandshakeRequest, Headers, HeadersLike, header_pairs
 
 __all__ = ["AioClient"]
@@ -208,7 +208,7 @@ class AioClient(AioBase):
             answer = handshake.feed_head(head)
             if isinstance(answer, Accepted):
                 return answer, early
-            if not answer:
+            if answer is Answer.REFUSED:
                 await _read_body(handshake, reader, early)
                 writer.transport.abort()
                 raise handshake.refused()

@@ -219,7 +219,11 @@ def header_pairs(headers: HeadersLike | None) -> list[tuple[str, str]]:
     """
     if headers is None:
         return []
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    pairs: Iterable[tuple[str | bytes, str | bytes]]
+    if isinstance(headers, MultiMap):
+        pairs = headers.multi_items()
+    else:
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
     return [(_header_name(name), _header_value(name, value)) for name, value in pairs]
 
 

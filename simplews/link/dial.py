@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import itertools
 import ipaddress
 import os
 import re
@@ -145,7 +146,9 @@ def _ascii_host(host: str) -> str:
     except UnicodeError as exc:
         raise InvalidURL(f"host {host!r} is not a valid name: {exc}") from None
     if not _REG_NAME.fullmatch(name):
-        raise InvalidURL(f"host {host!r} is not a valid name: RFC 3986 §3.2.2 has no such character")
+        raise InvalidURL(
+            f"host {host!r} is not a valid name: RFC 3986 §3.2.2 has no such character"
+        )
     return name
 
 
@@ -202,14 +205,85 @@ async def open_streams(address: Address, context: ssl.SSLContext | None) -> Stre
         secure = {"ssl": context or default_ssl_context(), "server_hostname": address.host}
     if address.path is not None:
         return await asyncio.open_unix_connection(address.path, limit=MAX_HEAD)
-    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
-        # Other loops (uvloop) try the addresses one after the other.
-        secure["happy_eyeballs_delay"] = _HAPPY_EYEBALLS_DELAY
-    reader, writer = await asyncio.open_connection(
-        address.host, address.port, limit=MAX_HEAD, **secure
-    )
-    no_delay(writer.get_extra_info("socket"))
-    return reader, writer
+    sock = await _connect_tcp(address.host, address.port)
+    return await asyncio.open_connection(sock=sock, limit=MAX_HEAD, **secure)
+
+
+async def _connect_tcp(host: str, port: int) -> socket.socket:
+    """
+    Try the host's addresses, a moment apart (RFC 8305); the first that answers wins.
+
+    asyncio does this too, but loses track of the socket that has won when it is
+    cancelled then, and uvloop does not.
+    """
+    infos = _interleave(await _resolve(host, port))
+    attempts: list[asyncio.Task[socket.socket]] = []
+    errors: list[Exception] = []
+    pending: set[asyncio.Task[socket.socket]] = set()
+    winner = None
+    try:
+        while infos or pending:
+            if infos:
+                attempts.append(asyncio.ensure_future(_attempt(infos.pop(0))))
+                pending.add(attempts[-1])
+            done, pending = await asyncio.wait(
+                pending,
+                timeout=_HAPPY_EYEBALLS_DELAY if infos else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    winner = task
+                    return task.result()
+                assert isinstance(error, Exception)
+                errors.append(error)
+    finally:
+        for task in attempts:
+            if task is not winner:
+                task.cancel()
+                task.add_done_callback(_close_result)
+    if len({str(error) for error in errors}) == 1:
+        raise errors[0]
+    raise OSError("Multiple exceptions: " + ", ".join(map(str, errors)))
+
+
+async def _resolve(host: str, port: int) -> list[Any]:
+    """`socket.getaddrinfo`, in a thread unless *host* is an address."""
+    try:
+        return socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    except socket.gaierror:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def _interleave(infos: list[Any]) -> list[Any]:
+    """RFC 8305 §4: the families take turns, each in the order that the resolver prefers."""
+    families: dict[int, list[Any]] = {}
+    for info in infos:
+        families.setdefault(info[0], []).append(info)
+    turns = itertools.zip_longest(*families.values())
+    return [info for turn in turns for info in turn if info is not None]
+
+
+async def _attempt(info: Any) -> socket.socket:
+    family, kind, proto, _, address = info
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setblocking(False)
+        no_delay(sock)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _close_result(task: asyncio.Task[socket.socket]) -> None:
+    """An attempt that connected, and nobody waits for it any more."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
 
 
 # OpenSSL's X509_V_ERR_*: what the person at this end can do about it.

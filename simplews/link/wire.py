@@ -12,7 +12,6 @@ transport is gone `connection_lost` ends everything that still waits.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any, cast
 
@@ -222,7 +221,7 @@ class WireLink(asyncio.Protocol):
     def _decode(self, data: bytes) -> None:
         decoder, inbox, events = self._decoder, self.inbox, self._events
         if self._discard:
-            decoder.feed(data, deque(), events)
+            decoder.feed(data, inbox.messages, events)  # appends none, so no mark holds it up
         else:
             decoder.size = 0
             decoder.feed(data, inbox.messages, events, inbox.room, inbox.most)
@@ -450,6 +449,7 @@ class WireLink(asyncio.Protocol):
         self._arm(self._options.close_timeout)
         # A full inbox must not keep us from the peer's Close.
         self._discard = True
+        self._decoder.ignore_messages()
         self._decode(b"")
         self._read_on()
 

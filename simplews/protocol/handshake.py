@@ -13,6 +13,7 @@ raises `ConnectionError`, which tells a person what to do.
 from __future__ import annotations
 
 import binascii
+import enum
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ __all__ = [
     "MAX_HEAD",
     "OWN_HEADERS",
     "Accepted",
+    "Answer",
     "ClientHandshake",
     "Refusal",
     "accept_request",
@@ -395,6 +397,13 @@ class _DeflateOffer(Extension):
         """Nothing: the answer is read by `ClientHandshake._extensions`, quotes and all."""
 
 
+class Answer(enum.Enum):
+    """An answer that opens nothing."""
+
+    INTERIM = enum.auto()
+    REFUSED = enum.auto()
+
+
 class ClientHandshake:
     """
     The client's half: `request` are the bytes to send; then feed the answer.
@@ -440,7 +449,7 @@ class ClientHandshake:
         self.body_finished = False
         self._refusal = 0, Headers()
 
-    def feed_head(self, head: bytes) -> Accepted | bool:
+    def feed_head(self, head: bytes) -> Accepted | Answer:
         """
         Read the head of a response.
 
@@ -448,9 +457,9 @@ class ClientHandshake:
             head: Its bytes, up to and with the empty line.
 
         Returns:
-            What was agreed; or False for a refusal, whose body may follow (see
-            `feed_body` and `refused`); or True for an interim response, after
-            which another head follows (RFC 9110 §15.2).
+            What was agreed, or which other answer this is: after REFUSED a body
+            may follow (see `feed_body`, then `refused`), after INTERIM another
+            head (RFC 9110 §15.2).
 
         Raises:
             ConnectionError: The answer is not one to our request.
@@ -464,14 +473,14 @@ class ClientHandshake:
         if status == 101:
             return self._accept(head, headers)
         if 100 <= status < 200:
-            return True
+            return Answer.INTERIM
         self._refusal = status, headers
         try:
             self._handshake.receive_data(head)
         except RemoteProtocolError:
             self.body_finished = True  # a body that h11 cannot frame is left alone
         self._take_body()
-        return False
+        return Answer.REFUSED
 
     def refused(self) -> ConnectionError:
         """The refusal, with as much of its body as has been fed."""
@@ -558,13 +567,17 @@ def _refusal_text(status: int, headers: Headers, body: bytes) -> str:
     text = f"the server refused the WebSocket with {answer}"
     if 300 <= status < 400 and "location" in headers:
         return f"{text}: it is at {headers['location']}; connect there"
-    if status == 401:
-        return f"{text}; pass credentials in the URL or in headers="
-    if status == 404:
-        return f"{text}; is the path right?"
-    line = body[:_MOST_QUOTED].partition(b"\n")[0].decode("utf-8", "replace").strip()
-    return f"{text}: {line}" if line.isprintable() and line else text
+    if headers.get("content-type", "").startswith("text/plain"):
+        line = body[:_MOST_QUOTED].strip().partition(b"\n")[0].decode("utf-8", "replace").strip()
+        if line and line.isprintable():
+            return f"{text}: {line}"
+    return text + _ADVICE.get(status, "")
 
+
+_ADVICE = {
+    401: "; pass credentials in the URL or in headers=",
+    404: "; is the path right?",
+}
 
 # What wsproto says, for a person.
 _EXPLAINED = {

@@ -69,7 +69,20 @@ class Member:
                 return Outcome.DELIVERED
         except ConnectionClosed:
             return Outcome.CLOSED
+        except Exception:
+            self._failed()
+            return Outcome.CLOSED
         return self._enqueue(frames, key)
+
+    @property
+    def behind(self) -> bool:
+        """Whether messages wait for it."""
+        return bool(self._queue)
+
+    def _failed(self) -> None:
+        """An error of ours, for this connection only: it must not keep others from a message."""
+        self.ws._options.logger.exception("a message of a room could not be sent to %r", self.ws)
+        self.ws.abort()
 
     def _enqueue(self, frames: Frames, key: Hashable) -> Outcome:
         queue = self._queue
@@ -108,6 +121,9 @@ class Member:
                     queue.popleft()
         except ConnectionClosed:
             queue.clear()
+        except Exception:
+            queue.clear()
+            self._failed()
         finally:
             self._task = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Generator, Hashable
 from dataclasses import dataclass
 from types import TracebackType
@@ -98,7 +99,8 @@ class Rooms:
         """
         Send a message to every member of *room*.
 
-        It does not wait for any of them.
+        It does not wait for any of them, but lets the loop write what waits for
+        members that are behind.
 
         Args:
             room: The room's name.
@@ -111,10 +113,14 @@ class Rooms:
 
         Raises:
             TypeError: *data* is no message.
+
+        Cancellation:
+            The message is on its way to everybody by then.
         """
         frames = Frames(data)
         left_out = _as_collection(exclude)
         counts = dict.fromkeys(Outcome, 0)
+        behind = False
         # A copy: a member that turns out to be closed leaves meanwhile.
         for ws, member in list(self._rooms.get(room, {}).items()):
             if ws in left_out:
@@ -123,6 +129,10 @@ class Rooms:
             counts[outcome] += 1
             if outcome is Outcome.CLOSED:
                 self._gone(ws)
+            elif member.behind:
+                behind = True
+        if behind:
+            await asyncio.sleep(0)
         return BroadcastResult(
             counts[Outcome.DELIVERED], counts[Outcome.DROPPED], counts[Outcome.CLOSED]
         )

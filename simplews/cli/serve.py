@@ -1,0 +1,164 @@
+"""Serve a WebSocket handler from your own module.
+
+HANDLER is module:name, with the current directory on the import path. The name
+is an "async def handler(ws)", or a dict of path to such handlers. Ctrl-C stops
+the server with exit status 130, SIGTERM with 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import inspect
+import logging
+import ssl
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import CommandError, UsageError
+from .listen import Handlers, add_address_arguments, listen
+from .reload import run_reloading
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "serve a handler from your own module"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``simplews serve``."""
+    parser.add_argument("handler", metavar="HANDLER", help="module:name, such as chat:handler")
+    add_address_arguments(parser)
+    parser.add_argument("--path", help="serve this path only (default: every path)")
+    parser.add_argument("--ssl-cert", metavar="FILE", help="certificate chain, PEM: serve wss://")
+    parser.add_argument("--ssl-key", metavar="FILE", help="private key, PEM, if not in --ssl-cert")
+    parser.add_argument(
+        "--reload", action="store_true", help="start again when a .py file here changes"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve the handler until stopped."""
+    if args.reload:
+        return run_reloading()
+    handlers = _at_path(args.path, load(args.handler))
+    context = _ssl_context(args.ssl_cert, args.ssl_key)
+    # basicConfig does nothing if the handler's module has set logging up itself.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("simplews").setLevel(logging.INFO)
+    asyncio.run(_serve(args, handlers, context))
+    return 0
+
+
+async def _serve(
+    args: argparse.Namespace, handlers: Handlers, context: ssl.SSLContext | None
+) -> None:
+    scheme = "wss" if context else "ws"
+    paths = sorted(handlers) if isinstance(handlers, Mapping) else ["/"]
+
+    def announce(address: str) -> None:
+        for path in paths:
+            print(f"Serving {args.handler} on {scheme}://{address}{path}", flush=True)
+
+    await listen(f"serve {args.handler}", handlers, args, announce, ssl=context)
+
+
+def load(target: str) -> Handlers:
+    """
+    Import the handler that ``module:name`` means.
+
+    Raises:
+        UsageError: There is no such module or name, or it is not a handler.
+        CommandError: The module is there, but importing it failed.
+    """
+    module_name, colon, attribute = target.partition(":")
+    if not (module_name and colon and attribute):
+        raise UsageError(f"{target!r} is not module:name, such as chat:handler")
+    found: Any = _import(module_name)
+    for name in attribute.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise UsageError(f"module {module_name!r} has no {attribute!r}") from None
+    _check(target, found)
+    handlers: Handlers = found
+    return handlers
+
+
+def _import(name: str) -> Any:
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # Another name means that the module was found, and that one of its own
+        # imports was not.
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise UsageError(f"no module named {error.name!r} here or on the import path") from None
+        raise _import_failed(name) from error
+    except Exception as error:
+        raise _import_failed(name) from error
+
+
+def _import_failed(name: str) -> CommandError:
+    return CommandError(f"importing {name!r} failed:\n\n{traceback.format_exc().rstrip()}")
+
+
+def _check(target: str, found: Any) -> None:
+    if not isinstance(found, Mapping):
+        if not _is_coroutine_function(found):
+            raise UsageError(
+                f"{target} is {_described(found)}, not a handler: async def handler(ws), "
+                "or a dict of path to handler"
+            )
+        return
+    if not found:
+        raise UsageError(f"{target} is an empty dict: no path to serve")
+    for path, handler in found.items():
+        if not (isinstance(path, str) and path.startswith("/")):
+            raise UsageError(f"{target}: the key {path!r} is not a path, such as '/chat'")
+        if not _is_coroutine_function(handler):
+            raise UsageError(f"{target}: {path} is {_described(handler)}, not an async def")
+
+
+def _is_coroutine_function(found: Any) -> bool:
+    if inspect.iscoroutinefunction(found):
+        return True
+    # An object with "async def __call__".
+    return callable(found) and inspect.iscoroutinefunction(type(found).__call__)
+
+
+def _described(found: Any) -> str:
+    if inspect.isroutine(found):
+        return "a function without async"
+    return f"a {type(found).__name__}"
+
+
+def _at_path(path: str | None, handlers: Handlers) -> Handlers:
+    if path is None:
+        return handlers
+    if isinstance(handlers, Mapping):
+        raise UsageError("--path is for a single handler; the dict already says its paths")
+    if not path.startswith("/"):
+        raise UsageError(f"--path {path!r} must begin with /")
+    return {path: handlers}
+
+
+def _ssl_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
+    if cert is None:
+        if key is not None:
+            raise UsageError("--ssl-key needs --ssl-cert as well")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(cert, key)
+    except FileNotFoundError:
+        raise CommandError(f"no such file: {cert}" + (f" or {key}" if key else "")) from None
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise CommandError(
+            f"--ssl-cert {cert} cannot be used: {error}; it must be PEM, with its private key "
+            "in the same file or in --ssl-key"
+        ) from error
+    return context

@@ -1,0 +1,289 @@
+"""``simplews demo``: the program, its page's headers, and its chat as plain clients see it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from simplews import AioClient, ConnectionError
+
+from .conftest import DEADLINE, Start
+
+
+@pytest.fixture
+async def address(start: Start) -> AsyncIterator[str]:
+    """``host:port`` of a running demo."""
+    program = await start("demo", "--port", "0")
+    yield (await program.line("http://(127.0.0.1:[0-9]+)/$"))[1]
+    assert await program.stop(signal.SIGTERM) == 0
+    assert (await program.finish())[2] == ""  # nothing a client did is worth a traceback
+
+
+class Guest:
+    """A plain client in the chat."""
+
+    def __init__(self, ws: AioClient) -> None:
+        self.ws = ws
+
+    async def say(self, message: str | bytes) -> None:
+        await self.ws.send(message)
+
+    async def hears(self) -> dict[str, Any]:
+        message = await self.ws.receive(timeout=DEADLINE)
+        assert isinstance(message, str)
+        data: dict[str, Any] = json.loads(message)
+        return data
+
+
+Join = Callable[..., Awaitable[tuple[Guest, dict[str, Any]]]]
+
+
+@pytest.fixture
+async def join(address: str) -> AsyncIterator[Join]:
+    """``guest, welcome = await join("?name=Ada")``."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def join_chat(query: str = "") -> tuple[Guest, dict[str, Any]]:
+            connecting = AioClient.connect(f"ws://{address}/chat{query}")
+            guest = Guest(await stack.enter_async_context(connecting))
+            return guest, await guest.hears()
+
+        yield join_chat
+
+
+async def get(address: str, target: str = "/", method: str = "GET") -> tuple[int, str, bytes]:
+    host, _, port = address.partition(":")
+    async with asyncio.timeout(DEADLINE):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"{method} {target} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), head.decode().lower(), body
+
+
+# ----------------------------------------------------------------- the program
+
+
+async def test_tells_where_the_page_is_and_how_to_join(start: Start) -> None:
+    program = await start("demo", "--port", "0")
+    url = (await program.line("http://(.*)/$"))[1]
+    command = (await program.line('simplews connect "(.*)"$'))[1]
+    assert command == f"ws://{url}/chat?room=general"
+    client = await start("connect", command)
+    await client.write(b"hello from a pipe\n")
+    await client.line('"text": "hello from a pipe"')
+    assert (await client.finish())[0] == 0
+
+
+async def test_port_taken_is_one_line_that_helps(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, out, err = await (await start("demo", "--port", str(port))).finish()
+    assert (status, out) == (1, "")
+    assert err.count("\n") == 1
+    assert f"port {port}" in err and "simplews demo --port " in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no $BROWSER there")
+async def test_open_shows_the_page_in_a_browser(start: Start) -> None:
+    program = await start("demo", "--port", "0", "--open", BROWSER="echo opened %s")
+    url = (await program.line("(http://.*)$"))[1]
+    await program.line(f"^opened {url}$")
+    assert await program.stop() == 130
+
+
+async def test_ctrl_c_ends_quietly(start: Start) -> None:
+    program = await start("demo", "--port", "0")
+    address = (await program.line("http://(.*)/$"))[1]
+    async with AioClient.connect(f"ws://{address}/chat") as ws:
+        await ws.receive(timeout=DEADLINE)
+        assert await program.stop(signal.SIGINT) == 130
+        await ws.wait_closed()
+        assert ws.close_code == 1001
+    assert (await program.finish())[2] == ""
+
+
+# -------------------------------------------------------------------- the page
+
+
+async def test_page_may_run_its_own_script_only(address: str) -> None:
+    status, head, body = await get(address)
+    assert status == 200
+    assert "content-type: text/html; charset=utf-8" in head
+    assert "cache-control: no-store" in head
+    assert "x-content-type-options: nosniff" in head
+    policy = re.search("content-security-policy: (.*)", head)
+    assert policy is not None and "unsafe" not in policy[1]
+    assert "default-src 'none'" in policy[1]
+    (script,) = re.findall(b"<script>(.*?)</script>", body, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
+    assert f"'sha256-{digest}'".lower() in policy[1]
+    assert b"innerHTML" not in body
+    assert not re.findall(rb'(?:src|href)="(?!data:|#)', body)  # nothing from elsewhere
+
+
+async def test_other_paths(address: str) -> None:
+    assert (await get(address, "/nowhere"))[0] == 404
+    assert (await get(address, "/chat"))[0] == 426
+    assert (await get(address, "/", "POST"))[0] == 405
+    assert (await get(address, "/", "HEAD"))[2] == b""
+
+
+# -------------------------------------------------------------------- the chat
+
+
+async def test_joins_messages_and_leaves_are_told_to_the_room(join: Join) -> None:
+    ada, welcome = await join("?name=Ada")
+    assert welcome == {
+        "type": "system", "event": "welcome", "message": "You joined #general as Ada",
+        "present": 1, "room": "general", "id": welcome["id"], "name": "Ada",
+    }  # fmt: skip
+    bob, _ = await join("?room=general&name=Bob")
+    elsewhere, alone = await join("?room=Ideas")
+    assert (alone["room"], alone["present"]) == ("ideas", 1)
+
+    joined = await ada.hears()
+    assert (joined["event"], joined["message"]) == ("joined", "Bob joined #general")
+    assert joined["present"] == 2
+    await bob.say('{"text": "hi there"}')
+    for guest in (ada, bob):  # the sender included: that is how it knows
+        said = await guest.hears()
+        assert said == {
+            "type": "message", "text": "hi there", "room": "general",
+            "id": joined["id"], "name": "Bob",
+        }  # fmt: skip
+    await bob.ws.close()
+    left = await ada.hears()
+    assert (left["event"], left["message"]) == ("left", "Bob left #general")
+    assert left["present"] == 1
+    # None of this was heard in the other room: the first thing is its own.
+    await elsewhere.say("echo")
+    assert (await elsewhere.hears())["text"] == "echo"
+
+
+@pytest.mark.parametrize("how", ["abort", "close"])
+async def test_lost_member_leaves(join: Join, how: str) -> None:
+    ada, _ = await join()
+    bob, _ = await join("?name=Bob")
+    await ada.hears()
+    if how == "abort":
+        bob.ws.abort()
+    else:
+        await bob.ws.close(4000, "tired")
+    assert (await ada.hears())["message"] == "Bob left #general"
+
+
+@pytest.mark.parametrize(
+    "sent, text",
+    [
+        ("just words", "just words"),
+        ('"a JSON string"', '"a JSON string"'),
+        ("[1, 2]", "[1, 2]"),
+        ('{"other": 1}', '{"other": 1}'),
+        ('{"text": 5}', '{"text": 5}'),
+        ('{"text": "  spaces  "}', "spaces"),
+        ('{"text": "lone \\ud800 surrogate"}', "lone ? surrogate"),
+        ("[" * 5000, None),
+        ("Ä 世界 <b>", "Ä 世界 <b>"),
+    ],
+)
+async def test_anything_that_is_text_can_be_said(join: Join, sent: str, text: str | None) -> None:
+    ada, _ = await join()
+    await ada.say(sent)
+    if text is None:
+        assert (await ada.hears())["event"] == "refused"
+    else:
+        assert (await ada.hears())["text"] == text
+
+
+async def test_empty_text_is_skipped(join: Join) -> None:
+    ada, _ = await join()
+    for nothing in ("", "  \n", '{"text": ""}', '{"text": " "}'):
+        await ada.say(nothing)
+    await ada.say("something")
+    assert (await ada.hears())["text"] == "something"
+
+
+async def test_oversize_text_is_refused_with_the_numbers(join: Join) -> None:
+    ada, _ = await join()
+    await ada.say("x" * 2000)
+    assert (await ada.hears())["type"] == "message"
+    await ada.say("x" * 2001)
+    refused = await ada.hears()
+    assert (refused["type"], refused["event"]) == ("system", "refused")
+    assert "2001" in refused["message"] and "2000" in refused["message"]
+    await ada.say(b"bytes")
+    assert (await ada.hears())["event"] == "refused"
+
+
+async def test_message_beyond_all_measure_ends_the_connection(join: Join) -> None:
+    ada, _ = await join()
+    await ada.say("x" * 100_000)
+    await ada.ws.wait_closed()
+    assert ada.ws.close_code == 1009
+
+
+@pytest.mark.parametrize(
+    "wish, name",
+    [
+        ("Ada", "Ada"),
+        ("%20%20Ada%09%0A%20Byron%20", "Ada Byron"),
+        ("x" * 500, "x" * 32),
+        ("%1b%5b2J%00", "[2J"),
+        ("%E2%80%AEname", "name"),  # a right-to-left override
+        ("%C3%89dith", "Édith"),
+    ],
+)
+async def test_names_are_printable_and_short(join: Join, wish: str, name: str) -> None:
+    _, welcome = await join(f"?name={wish}")
+    assert welcome["name"] == name
+
+
+async def test_name_in_use_gets_a_number(join: Join) -> None:
+    await join("?name=Ada")
+    assert (await join("?name=ADA"))[1]["name"] == "ADA (2)"
+    assert (await join("?name=Ada"))[1]["name"] == "Ada (3)"
+    assert (await join("?name=Ada&room=other"))[1]["name"] == "Ada"
+    assert (await join())[1]["name"].startswith("Guest ")
+
+
+async def test_renaming_is_announced(join: Join) -> None:
+    ada, _ = await join("?name=Ada")
+    bob, _ = await join("?name=Bob")
+    await ada.hears()
+    await bob.say('{"name": "ada"}')
+    for guest in (ada, bob):
+        renamed = await guest.hears()
+        assert (renamed["event"], renamed["name"]) == ("renamed", "ada (2)")
+    await bob.say('{"name": "Ada (2)", "text": "hello"}')
+    assert (await ada.hears())["event"] == "renamed"
+    said = await ada.hears()
+    assert (said["name"], said["text"]) == ("Ada (2)", "hello")
+
+
+@pytest.mark.parametrize("room", ["a%20b", "-a", "x" * 33, "%23", "%C3%A4", "a%0A"])
+async def test_bad_room_name_is_refused_with_the_rule(address: str, room: str) -> None:
+    async with AioClient.connect(f"ws://{address}/chat?room={room}") as ws:
+        await ws.wait_closed()
+        assert ws.close_code == 1008
+        assert ws.close_reason is not None and "32 letters" in ws.close_reason
+
+
+async def test_page_of_another_site_cannot_connect_with_our_cookies(address: str) -> None:
+    headers = {"Origin": "https://evil.example", "Cookie": "session=1"}
+    with pytest.raises(ConnectionError) as refused:
+        await AioClient.connect(f"ws://{address}/chat", headers=headers)
+    assert refused.value.status_code == 403

@@ -1,0 +1,63 @@
+"""
+Small programs as users write them: checked by mypy and pyright, never run.
+
+``assert_type`` states what a user may rely on.
+"""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from simplews import AioBase, AioClient, AioServer, ConnectionClosed, Rooms, serve
+
+
+async def echo(ws: AioServer) -> None:
+    async for message in ws:
+        await ws.send(message)
+        await ws.send(message.data)
+
+
+async def either_side(ws: AioBase) -> None:
+    assert_type(await ws.receive(), str | bytes | None)
+    assert_type(await ws.receive(timeout=0), str | bytes | None)
+    assert_type(ws.subprotocol, str | None)
+    assert_type(await ws.ping(), float)
+    try:
+        await ws.send(bytearray(b"bytes"))
+        await ws.send(memoryview(b"bytes"))
+        await ws.send(["a ", "fragmented ", "message"])
+    except ConnectionClosed as end:
+        assert_type(end.code, int)
+        assert_type(end.reason, str)
+    await ws.close(1000, "thank you")
+
+
+async def awaited() -> None:
+    ws = await AioClient.connect("ws://localhost:8765", subprotocols=["chat"])
+    assert_type(ws, AioClient)
+    await ws.close()
+
+
+async def in_a_context() -> None:
+    async with AioClient.connect("ws://localhost:8765", headers={"X-Room": "lobby"}) as ws:
+        assert_type(ws, AioClient)
+
+
+async def standalone() -> None:
+    async with serve(echo, "localhost", 8765, subprotocols=["chat"]) as server:
+        await server.serve_forever()
+
+
+async def by_path() -> None:
+    async with serve({"/echo": echo}, "localhost", 8765) as server:
+        await server.serve_forever()
+
+
+rooms = Rooms()
+
+
+async def chat(ws: AioServer) -> None:
+    async with rooms.join("lobby", ws):
+        async for message in ws:
+            result = await rooms.broadcast("lobby", message, exclude=ws)
+            assert_type(result.delivered, int)
