@@ -16,7 +16,14 @@ from .link.options import OptionArgs, make_options, subprotocol_list
 from .link.sources import Gone, NotHTTP, Streams, read_head
 from .link.wire import WireLink
 from .opening import Opening
-from .protocol.handshake import OWN_HEADERS, Accepted, Answer, ClientHandshake, Refusal, parse_tokens
+from .protocol.handshake import (
+    OWN_HEADERS,
+    Accepted,
+    Answer,
+    ClientHandshake,
+    Refusal,
+    parse_tokens,
+)
 from .types import HandshakeRequest, Headers, HeadersLike, header_pairs
 
 __all__ = ["AioClient"]

@@ -66,7 +66,7 @@ class AioBase:
         self._cleanups: list[Cleanup] = []
         self._cleaning: asyncio.Task[None] | None = None
         self._stream: object = None  # stands for the message that is read in pieces
-        self._link: Link = Unopened(type(self).__name__)
+        self._link = cast(Link, Unopened(type(self).__name__))
         self._inbox = self._link.inbox
         self._messages = self._inbox.messages
 
@@ -132,7 +132,7 @@ class AioBase:
             return
         message: object = data
         if isinstance(message, (str, bytes, bytearray, memoryview)):
-            await link.send(message, compress)
+            await link.send(cast(Data, message), compress)
         elif isinstance(message, (Iterable, AsyncIterable)) and not isinstance(message, Mapping):
             await link.send_fragments(cast(Fragments, message), compress)
         else:

@@ -118,6 +118,9 @@ class ConnectionClosed(WebSocketDisconnect):
         super().__init__(ending.code, ending.reason)
         self.ending = ending
 
+    def __reduce__(self) -> tuple[type[ConnectionClosed], tuple[Ending]]:
+        return type(self), (self.ending,)
+
     @property
     def message(self) -> str:
         """The close reason."""

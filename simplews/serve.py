@@ -12,12 +12,22 @@ import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from .errors import ConnectionClosed
 from .link.options import OptionArgs
-from .link.sources import TOO_SLOW, Gone, Streams, answer, no_delay, read_request, refuse
+from .link.sources import (
+    TOO_SLOW,
+    Gone,
+    Streams,
+    answer,
+    no_delay,
+    read_request,
+    refuse,
+    streams_over_tls,
+)
 from .origins import Origins, check_origin, check_rules
+from .protocol.frames import check_close
 from .protocol.handshake import (
     MAX_HEAD,
     Refusal,
@@ -80,6 +90,8 @@ class Server:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
+        self._refused = 0
+        self._path_status: os.stat_result | None = None
         self._connections: set[AioServer] = set()
         self._closing: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -98,11 +110,9 @@ class Server:
         if self._server is not None:
             return
         args: dict[str, Any] = {"limit": MAX_HEAD, "backlog": 1024}
-        if self._ssl is not None:
-            args["ssl"] = self._ssl
-            args["ssl_handshake_timeout"] = self._open_timeout
         if self._path is not None:
             self._server = await asyncio.start_unix_server(self._connected, self._path, **args)
+            self._path_status = os.stat(self._path)
         elif self._sock is not None:
             self._server = await asyncio.start_server(self._connected, sock=self._sock, **args)
         else:
@@ -145,9 +155,13 @@ class Server:
             code: The close code.
             reason: The close reason.
 
+        Raises:
+            ValueError: The code must not be sent, or the reason is too long.
+
         Cancellation:
             Safe. The closing goes on by itself.
         """
+        check_close(code, reason)
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close(code, reason))
         await asyncio.shield(self._closing)
@@ -174,9 +188,11 @@ class Server:
                     self._close_timeout,
                 )
                 await asyncio.wait(running)
-        if self._path is not None:
+        if self._path is not None and self._path_status is not None:
             with contextlib.suppress(OSError):
-                os.unlink(self._path)
+                # The next server may have put its own there already.
+                if os.path.samestat(os.stat(self._path), self._path_status):
+                    os.unlink(self._path)
 
     async def drain(self, spread: float) -> None:
         """
@@ -231,6 +247,13 @@ class Server:
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A client has connected: everything else happens in a task of its own."""
+        if self._closing is not None:
+            writer.transport.abort()
+            return
+        if self._ssl is not None:
+            cast(
+                asyncio.Transport, writer.transport
+            ).pause_reading()  # what comes now is not ours to read
         no_delay(writer.get_extra_info("socket"))
         task = asyncio.ensure_future(self._serve((reader, writer)))
         self._tasks.add(task)
@@ -239,30 +262,32 @@ class Server:
         task.add_done_callback(self._opening.discard)
 
     async def _serve(self, streams: Streams) -> None:
-        writer = streams[1]
-        peer = writer.get_extra_info("peername")
+        accepted = streams  # kept: see streams_over_tls
+        peer = accepted[1].get_extra_info("peername")
         deadline = asyncio.timeout(self._open_timeout)
         try:
             async with deadline:
+                if self._ssl is not None:
+                    streams = await streams_over_tls(accepted, self._ssl)
                 opened = await self._open(streams)
         except Refusal as exc:
             self._logger.info("%s refused: %s", peer, exc)
-            await refuse(streams, exc.response)
+            await self._refuse(streams, exc.response)
             return
         except Gone as exc:
             self._logger.info("%s was no WebSocket client: %s", peer, exc)
-            writer.transport.abort()
+            streams[1].transport.abort()
             return
         except Exception as exc:
             if deadline.expired() and isinstance(exc, TimeoutError):
                 self._logger.info("%s was not open within %s s", peer, self._open_timeout)
-                await refuse(streams, TOO_SLOW)
+                await self._refuse(streams, TOO_SLOW)
             else:
                 self._logger.exception("the opening handshake of %s failed", peer)
-                await refuse(streams, Response(500, {}, "500 Internal Server Error\n"))
+                await self._refuse(streams, Response(500, {}, "500 Internal Server Error\n"))
             return
         except BaseException:
-            writer.transport.abort()
+            streams[1].transport.abort()
             raise
         if isinstance(opened, bytes):
             await answer(streams, opened)
@@ -286,9 +311,18 @@ class Server:
         await ws._open(streams, early, self._extra_headers)
         return ws, handler
 
+    async def _refuse(self, streams: Streams, response: Response) -> None:
+        """Refuse a client; while it lingers it takes nobody's place."""
+        self._refused += 1
+        try:
+            await refuse(streams, response)
+        finally:
+            self._refused -= 1
+
     @property
     def _full(self) -> bool:
-        return self._max_connections is not None and len(self._tasks) > self._max_connections
+        most = self._max_connections
+        return most is not None and len(self._tasks) - self._refused > most
 
     def _route(self, request: HandshakeRequest) -> Handler:
         handler = self._routes.get(None) or self._routes.get(request.path)

@@ -219,11 +219,11 @@ def header_pairs(headers: HeadersLike | None) -> list[tuple[str, str]]:
     """
     if headers is None:
         return []
-    pairs: Iterable[tuple[str | bytes, str | bytes]]
+    pairs: Any = headers
     if isinstance(headers, MultiMap):
         pairs = headers.multi_items()
-    else:
-        pairs = headers.items() if isinstance(headers, Mapping) else headers
+    elif isinstance(headers, Mapping):
+        pairs = headers.items()
     return [(_header_name(name), _header_value(name, value)) for name, value in pairs]
 
 

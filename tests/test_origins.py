@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
-from simplews.origins import Origins, check_origin
+from simplews.origins import Origins, check_origin, check_rules
 from simplews.protocol.handshake import Refusal
 from simplews.types import HandshakeRequest, Headers
 
@@ -150,6 +151,21 @@ def test_foreign_page_may_not_use_cookies(origin: str, host: str) -> None:
     assert not allowed(origin, None, host=host, cookie="session=1")
     assert allowed(origin, None, host=host), "without cookies there is nothing to steal"
     assert allowed(origin, None, host=host, cookie="session=1", guard_cookies=False)
+
+
+@pytest.mark.parametrize(
+    "origins", [None, "*", PAGE, SUBDOMAINS, [], [PAGE, SUBDOMAINS, None], {PAGE}, (None,)]
+)
+def test_rules_may_be(origins: Origins) -> None:
+    """A string or pattern, or any collection of them and None."""
+    check_rules(origins)
+
+
+@pytest.mark.parametrize("origins", [1, True, b"https://a", [1], [b"x"], [[PAGE]], object()])
+def test_rules_may_not_be(origins: Any) -> None:
+    """A rule that never matches is worse than an error."""
+    with pytest.raises(TypeError, match="origins must be strings"):
+        check_rules(origins)
 
 
 def test_refusal_says_what_to_do() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
-import itertools
 import ipaddress
+import itertools
 import os
 import re
 import socket
@@ -251,9 +251,7 @@ async def _connect_tcp(host: str, port: int) -> socket.socket:
 async def _resolve(host: str, port: int) -> list[Any]:
     """`socket.getaddrinfo`, in a thread unless *host* is an address."""
     try:
-        return socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
 

@@ -119,8 +119,8 @@ class Inbox:
         """Take the next message; there must be one."""
         message = self.messages.popleft()
         self.taken += 1
-        data = message.data if message.__class__ is Fragment else message
-        self._size -= len(data) + MESSAGE_OVERHEAD  # type: ignore[arg-type]
+        data = message.data if isinstance(message, Fragment) else message
+        self._size -= len(data) + MESSAGE_OVERHEAD
         if not self.messages:
             # Text came in as bytes and leaves as characters, of which there may be fewer.
             self._size = 0

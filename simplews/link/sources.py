@@ -34,6 +34,7 @@ __all__ = [
     "refuse",
     "request_from_headers",
     "streams_of_socket",
+    "streams_over_tls",
 ]
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -70,6 +71,38 @@ async def streams_of_socket(sock: socket.socket) -> Streams:
     reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def streams_over_tls(streams: Streams, context: ssl.SSLContext) -> Streams:
+    """
+    Speak TLS, as the server, on a connection from which nothing has been read.
+
+    Args:
+        streams: The connection; the caller keeps them while the new ones are in
+            use, because a forgotten StreamWriter closes its transport.
+        context: With a certificate.
+
+    Raises:
+        Gone: There was no TLS handshake.
+
+    Cancellation:
+        The connection is closed.
+    """
+    loop = asyncio.get_running_loop()
+    plain = streams[1].transport
+    reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    try:
+        transport = await loop.start_tls(plain, protocol, context, server_side=True)
+    except OSError as exc:
+        plain.abort()
+        raise Gone(f"no TLS handshake: {getattr(exc, 'reason', None) or exc}") from exc
+    except BaseException:
+        plain.abort()
+        raise
+    assert transport is not None
+    protocol.connection_made(transport)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
@@ -180,13 +213,18 @@ async def answer(streams: Streams, data: bytes) -> None:
     connection and take the answer with it.
     """
     reader, writer = streams
+    if writer.transport.is_closing():
+        return
+    # TLS says goodbye behind what it has in buffers of its own.
+    goodbye = _LINGER if len(data) <= _PIECE or writer.can_write_eof() else _STALLED
     try:
-        writer.transport.set_write_buffer_limits(0)
+        # Not 0: over TLS, that would pause an empty buffer.
+        writer.transport.set_write_buffer_limits(1, 0)
         for start in range(0, len(data), _PIECE):
             writer.write(data[start : start + _PIECE])
             async with asyncio.timeout(_STALLED):
                 await writer.drain()
-        async with asyncio.timeout(_LINGER):
+        async with asyncio.timeout(goodbye):
             if writer.can_write_eof():
                 writer.write_eof()
                 while await reader.read(65536):

@@ -254,7 +254,7 @@ class WireLink(asyncio.Protocol):
         size = min(size, _MOST_READ)
         if size != self._read_size and hasattr(self._transport, "max_size"):
             self._read_size = size
-            self._transport.max_size = size
+            cast(Any, self._transport).max_size = size
 
     def _pause_reading(self) -> None:
         self._keepalive.pause()

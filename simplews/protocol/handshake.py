@@ -565,8 +565,9 @@ def _refusal_text(status: int, headers: Headers, body: bytes) -> str:
     if 200 <= status < 300:
         return f"the server answered with a page ({answer}), not a WebSocket; is the path right?"
     text = f"the server refused the WebSocket with {answer}"
-    if 300 <= status < 400 and "location" in headers:
-        return f"{text}: it is at {headers['location']}; connect there"
+    location = headers.get("location", "")
+    if 300 <= status < 400 and location and location.isprintable():
+        return f"{text}: it is at {location}; connect there"
     if headers.get("content-type", "").startswith("text/plain"):
         line = body[:_MOST_QUOTED].strip().partition(b"\n")[0].decode("utf-8", "replace").strip()
         if line and line.isprintable():

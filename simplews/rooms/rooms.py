@@ -62,7 +62,7 @@ class Rooms:
     def __init__(self, *, overflow: Overflow = "close", max_queue: int = 256) -> None:
         if max_queue < 1:
             raise ValueError(f"max_queue must be at least 1, not {max_queue}")
-        self._overflow = check_overflow(overflow)
+        self._overflow: Overflow = check_overflow(overflow)
         self._max_queue = max_queue
         self._rooms: dict[str, dict[AioBase, Member]] = {}
         self._members: dict[AioBase, Member] = {}

@@ -102,7 +102,9 @@ async def test_connect_cancelled_at_every_step(secure: bool, tls: Tls) -> None:
         scheme = "wss" if secure else "ws"
         for steps in range(60):
             url = f"{scheme}://127.0.0.1:{port}/"
-            task = asyncio.ensure_future(AioClient.connect(url, ssl_context=tls.client if secure else None))
+            task = asyncio.ensure_future(
+                AioClient.connect(url, ssl_context=tls.client if secure else None)
+            )
             await after_steps(task, steps)
             if not task.cancelled():
                 opened += 1

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from simplews.protocol.codec import Decoder, Event, Message
 from simplews.protocol.deflate import Agreement, Deflate
@@ -127,7 +127,7 @@ def agreement(
     remote_bits: int = 15,
     local_takeover: bool = True,
     remote_takeover: bool = True,
-    **settings: int,
+    **settings: Any,
 ) -> Agreement:
     return Agreement(local_bits, remote_bits, local_takeover, remote_takeover, Deflate(**settings))
 

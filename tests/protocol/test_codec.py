@@ -7,6 +7,7 @@ places; with bytes behind it; and a wrong one with a message before it.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from typing import NamedTuple
 
 import pytest
@@ -495,3 +496,59 @@ def test_failure_names_the_rule_and_fits_a_close_frame(server: bool) -> None:
         feed(decoder, whole(to_bytes(row.parts, server)))
         assert decoder.failure is not None
         assert 0 < len(decoder.failure.reason.encode()) <= 123
+
+
+# ---------------------------------------------------- after our Close (`ignore_messages`)
+
+
+@rows([*VALID, *CLOSES])
+@both_roles
+def test_ignored_messages_leave_control_frames(row: Row, server: bool) -> None:
+    """RFC 6455 §7.1.2: after our Close we only wait for the peer's."""
+    data = to_bytes(row.parts, server)
+    for cut in CUTS:
+        decoder = Decoder(server)
+        decoder.ignore_messages()
+        assert feed(decoder, cut(data)) == Outcome([], row.events), cut
+        assert decoder.size == 0 and not decoder.in_message and not decoder.pending
+
+
+@both_roles
+def test_messages_can_be_ignored_from_any_byte_on(server: bool) -> None:
+    """In a frame, between fragments, in the middle of a stream; the Close comes through."""
+    parts: list[F | bytes] = [
+        F(TEXT, "Grüße".encode(), fin=False),
+        F(PING, b"between"),
+        F(CONT, b"x" * 5000, fin=False),
+        F(CONT, b"end"),
+        F(BIN, b"y" * 200),
+        F(CLOSE, close_payload(1000)),
+    ]
+    data = to_bytes(parts, server)
+    for place in range(len(data)):
+        for streaming in (False, True):
+            decoder = Decoder(server)
+            if streaming:
+                decoder.stream(deque())
+            before = feed(decoder, [data[:place]])
+            decoder.ignore_messages()
+            after = feed(decoder, [data[place:]])
+            assert after.messages == [], place
+            assert before.events + after.events == [Ping(b"between"), Close(1000)], place
+            assert after.code is None
+
+
+@wrongs(VIOLATIONS)
+@both_roles
+def test_ignored_payloads_are_not_looked_at(row: Wrong, server: bool) -> None:
+    """Nobody reads them, so whether they are text does not matter; headers still do."""
+    decoder = Decoder(server)
+    decoder.ignore_messages()
+    outcome = feed(decoder, whole(to_bytes([*row.parts, F(CLOSE)], server)))
+    text_only = row.code == 1007 and not any(
+        isinstance(part, F) and part.opcode == CLOSE for part in row.parts
+    )
+    if text_only:
+        assert outcome == Outcome([], [*row.events, Close(1005)])
+    else:
+        assert outcome == Outcome([], row.events, row.code)

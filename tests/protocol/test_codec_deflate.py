@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from simplews.protocol.codec import Decoder
+from simplews.protocol.codec import Decoder, Message
 from simplews.protocol.deflate import INFLATE_LIMIT, Agreement, Deflate
 from simplews.protocol.frames import Ping, Pong
 
@@ -116,7 +116,7 @@ def test_context_survives_what_is_not_compressed(server: bool) -> None:
         *between,
         message(compressor.message(b"bytes"), BIN),
     ]
-    middle = ["plain", b"", "", ""]
+    middle: list[Message] = ["plain", b"", "", ""]
     expected = [TEXT_OF_MANY, *middle, TEXT_OF_MANY, *middle, b"bytes"]
     check(frames, Outcome(expected, [Ping(b"")] * 2), server)
 
@@ -304,6 +304,18 @@ def test_bomb_of_final_blocks_fails_within_bounds(server: bool) -> None:
         outcome = feed(decoder, [data])
     assert outcome == Outcome([], [], 1009)
     assert peak.size < 6 * MB
+
+
+@both_roles
+def test_ignored_bomb_is_not_inflated(server: bool) -> None:
+    """After our Close payloads cost nothing (`Decoder.ignore_messages`)."""
+    data = F(BIN, bomb(100), rsv=COMPRESSED).to(server) + F(PING).to(server)
+    decoder = Decoder(server, MB, agreement())
+    decoder.ignore_messages()
+    with traced() as peak:
+        outcome = feed(decoder, [data])
+    assert outcome == Outcome([], [Ping(b"")])
+    assert peak.size < 3 * len(data)
 
 
 def test_inflating_is_bounded_without_a_limit() -> None:

@@ -106,7 +106,10 @@ def test_every_way_of_writing_extensions_is_read(data: st.DataObject) -> None:
             max_size=3,
         )
     )
-    space = lambda: data.draw(spaces)  # noqa: E731
+
+    def space() -> str:
+        return data.draw(spaces)
+
     items = []
     for name, params in structure:
         item = space() + name + space()
@@ -298,6 +301,9 @@ DECLINED = [
     f'{PMD}; client_max_window_bits="10,11"',
     f'{PMD}; x="a, {PMD}; b"',
     f'{PMD}; client_max_window_bits="1\\\\0"',
+    # an escaped quote does not end the string
+    f'{PMD}; x="\\""',
+    f'{PMD}; x="a\\", {PMD}; y=b"',
     # not this extension
     "permessage-bzip2",
     "x-permessage-deflate",

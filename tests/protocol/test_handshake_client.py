@@ -403,6 +403,38 @@ def test_refusal_is_told(line: bytes, status: int, text: str) -> None:
     assert refusal.body == b""
 
 
+@pytest.mark.parametrize(
+    ("status", "field", "body", "text"),
+    [
+        (200, b"Content-Type: text/html", b"<p>", "with a page (HTTP 200 OK), not a WebSocket"),
+        (301, b"Location: https://b.example/x", b"", "it is at https://b.example/x; connect there"),
+        (302, b"X: no location", b"", "HTTP 302 Found"),
+        (302, b"Location:", b"", "HTTP 302 Found"),
+        (302, b"Location: /\x9b31m", b"", "HTTP 302 Found"),
+        (401, b"X: y", b"", "pass credentials in the URL or in headers="),
+        (404, b"X: y", b"", "is the path right?"),
+        (400, b"Content-Type: text/plain", b"no key\nat all", "HTTP 400 Bad Request: no key"),
+        (400, b"Content-Type: text/plain; charset=utf-8", "schlüssel".encode(), ": schlüssel"),
+        (400, b"Content-Type: text/html", b"<p>no key", "HTTP 400 Bad Request"),
+        (400, b"Content-Type: text/plain", b"", "HTTP 400 Bad Request"),
+        # what a terminal would obey is not shown
+        (400, b"Content-Type: text/plain", b"\x1b[31mno key", "HTTP 400 Bad Request"),
+        (400, b"Content-Type: text/plain", b"a" * 5000, ": aaa"),
+    ],
+)
+def test_refusal_says_what_to_do(status: int, field: bytes, body: bytes, text: str) -> None:
+    """In one line, with the server's own words if they are plain."""
+    client = handshake()
+    length = b"Content-Length: %d" % len(body)
+    head = b"\r\n".join([b"HTTP/1.1 %d x" % status, field, length]) + b"\r\n\r\n"
+    assert client.feed_head(head) is Answer.REFUSED
+    if body:
+        client.feed_body(body)
+    refusal = client.refused()
+    assert text in str(refusal) and str(refusal).isprintable() and len(str(refusal)) < 500
+    assert (refusal.status_code, refusal.body) == (status, body)
+
+
 @pytest.mark.parametrize("cut", [whole, byte_by_byte, at_random], ids=lambda cut: cut.__name__)
 def test_body_of_known_length_is_read(cut: object) -> None:
     """RFC 9112 §6.3; what follows it is not read."""

@@ -20,7 +20,7 @@ from simplews import (
     WebSocketRuntimeError,
 )
 
-from ..peer import BINARY, CLOSE, ROLES, TEXT, Peer, opened, settled, until
+from ..peer import BINARY, CLOSE, ROLES, TEXT, Peer, opened, settled
 
 KB = b"x" * 1024
 
