@@ -8,11 +8,15 @@ would never end fails at once.
 from __future__ import annotations
 
 import asyncio
+import logging
 import selectors
 import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-__all__ = ["ClockLoop"]
+import pytest
+
+__all__ = ["ClockLoop", "no_complaint", "nothing_left", "pytest_asyncio_loop_factories"]
 
 # Real seconds that sockets get before the clock jumps. What one end of a socket
 # pair writes is there for the other at once; TCP on loopback may take a moment.
@@ -68,3 +72,44 @@ class ClockLoop(asyncio.SelectorEventLoop):
     def block(self, seconds: float) -> None:
         """Let *seconds* pass without running anything, as a call that blocks would."""
         self._virtual.now += seconds
+
+
+# ------------------------------------- for the conftest.py of a folder on this clock
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Any]:
+    """pytest-asyncio: the loop of every test in the folder."""
+    return {"clock": ClockLoop}
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left() -> AsyncIterator[None]:
+    """No test leaves a task behind."""
+    before = asyncio.all_tasks()
+    yield
+    left = {t for t in asyncio.all_tasks() - before if t is not asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    assert not left
+
+
+class _Complaints(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+@pytest.fixture(autouse=True)
+def no_complaint() -> Iterator[None]:
+    """No test makes asyncio complain, of an exception that nobody saw, say."""
+    handler = _Complaints()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+    # In its debug mode it measures, and this machine may be slow.
+    assert not [text for text in handler.texts if not text.startswith("Executing <")]

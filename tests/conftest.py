@@ -9,6 +9,8 @@ import pytest
 
 import simplews
 
+from .tls import Tls
+
 DEADLINE = pytest.StashKey[Any]()
 
 
@@ -34,3 +36,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     if DEADLINE in item.stash:
         item.ihook.pytest_timeout_cancel_timer(item=item)
         item.ihook.pytest_timeout_set_timer(item=item, settings=item.stash[DEADLINE])
+
+
+@pytest.fixture(scope="session")
+def tls() -> Tls:
+    """A certificate for this machine, and a client that trusts it."""
+    return Tls()

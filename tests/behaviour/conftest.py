@@ -16,28 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-import trustme
 
 from simplews import AioClient, AioServer, ConnectionClosed, serve
 from simplews import ConnectionError as OpenError
 
+from ..tls import Tls
+
 Handler = Callable[[AioServer], Awaitable[object]]
-
-
-class Tls:
-    """A certificate for localhost, and a client that trusts its issuer."""
-
-    def __init__(self) -> None:
-        authority = trustme.CA()
-        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost", "127.0.0.1").configure_cert(self.server)
-        self.client = ssl.create_default_context()
-        authority.configure_trust(self.client)
-
-
-@pytest.fixture(scope="session")
-def tls() -> Tls:
-    return Tls()
 
 
 class Address:

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-import trustme
 
 from simplews import AioClient, AioServer, ConnectionClosed, ConnectTimeout
 from simplews import ConnectionError as OpenError
 
 from ..peer import HEADERS, REQUEST, TEXT, Peer, answer, frame, settled
+from ..tls import Tls
 
 
 def descriptors() -> set[str]:
@@ -31,20 +31,6 @@ def descriptors() -> set[str]:
 
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
-
-
-class Tls:
-    def __init__(self) -> None:
-        authority = trustme.CA()
-        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(self.server)
-        self.client = ssl.create_default_context()
-        authority.configure_trust(self.client)
-
-
-@pytest.fixture(scope="session")
-def tls() -> Tls:
-    return Tls()
 
 
 @contextlib.asynccontextmanager

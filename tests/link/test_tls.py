@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-import trustme
 
 from simplews import AioServer, ConnectionClosed, serve
 
@@ -25,24 +23,11 @@ from ..peer import (
     settled,
     until,
 )
+from ..tls import Tls
 
 
 def now() -> float:
     return asyncio.get_running_loop().time()
-
-
-class Tls:
-    def __init__(self) -> None:
-        authority = trustme.CA()
-        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(self.server)
-        self.client = ssl.create_default_context()
-        authority.configure_trust(self.client)
-
-
-@pytest.fixture(scope="session")
-def tls() -> Tls:
-    return Tls()
 
 
 class TlsPeer(Peer):

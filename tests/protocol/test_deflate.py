@@ -155,6 +155,14 @@ def test_settings_may_have_every_value_of_zlib() -> None:
         Deflate(mem_level=level, level=level, threshold=10**9)
 
 
+def test_settings_are_modest_and_stay_as_they_are() -> None:
+    """The defaults of the documentation; connections share them."""
+    settings = Deflate()
+    assert settings == Deflate(256, 1, 5, 12, True)
+    with pytest.raises(AttributeError):
+        settings.level = 9  # type: ignore[misc]
+
+
 # ---------------------------------------------------------------------- server
 
 

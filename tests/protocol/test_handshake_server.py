@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from simplews.protocol.deflate import Deflate
 from simplews.protocol.handshake import (
+    MAX_HEAD,
     MAX_HEADERS,
     MAX_LINE,
     Accepted,
@@ -247,6 +248,11 @@ LEGAL = [
     Row("subprotocols that are empty", head(b"Sec-WebSocket-Protocol: ,"), 101),
     Row("many subprotocols", head(b"Sec-WebSocket-Protocol: " + b"a," * 4000), 101),
 ]
+
+
+def test_limits_of_a_head_are_those_of_the_documentation() -> None:
+    """Large enough for cookies and tokens, small enough for thousands at once."""
+    assert (MAX_HEAD, MAX_LINE, MAX_HEADERS) == (16384, 8192, 128)
 
 
 @rows(REFUSED)

@@ -1,50 +1,5 @@
 """These tests run on a clock that jumps; see `tests/clock.py`."""
 
-from __future__ import annotations
+from ..clock import no_complaint, nothing_left, pytest_asyncio_loop_factories
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
-
-import pytest
-
-from ..clock import ClockLoop
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Any]:
-    """pytest-asyncio: the loop of every test in this folder."""
-    return {"clock": ClockLoop}
-
-
-@pytest.fixture(autouse=True)
-async def nothing_left() -> AsyncIterator[None]:
-    """No test leaves a task behind."""
-    before = asyncio.all_tasks()
-    yield
-    left = {t for t in asyncio.all_tasks() - before if t is not asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    assert not left
-
-
-class _Complaints(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
-
-
-@pytest.fixture(autouse=True)
-def no_complaint() -> Iterator[None]:
-    """No test makes asyncio complain, of an exception that nobody saw, say."""
-    handler = _Complaints()
-    logger = logging.getLogger("asyncio")
-    logger.addHandler(handler)
-    yield
-    logger.removeHandler(handler)
-    # In its debug mode it measures, and this machine may be slow.
-    assert not [text for text in handler.texts if not text.startswith("Executing <")]
+__all__ = ["no_complaint", "nothing_left", "pytest_asyncio_loop_factories"]

@@ -8,18 +8,17 @@ import gc
 import logging
 import os
 import socket
-import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from simplews import AioClient, AioServer, ConnectionClosed, Response, Server, serve
 from simplews import ConnectionError as OpenError
 
 from ..peer import CLOSE, REQUEST, TEXT, Peer, frame, settled, until
+from ..tls import Tls
 
 
 def now() -> float:
@@ -48,20 +47,6 @@ async def no_descriptor_left() -> AsyncIterator[None]:
             return
         await asyncio.sleep(0.1)  # on the virtual clock: what lingers has five seconds
     assert descriptors() == before
-
-
-class Tls:
-    def __init__(self) -> None:
-        authority = trustme.CA()
-        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(self.server)
-        self.client = ssl.create_default_context()
-        authority.configure_trust(self.client)
-
-
-@pytest.fixture(scope="session")
-def tls() -> Tls:
-    return Tls()
 
 
 @pytest.fixture
