@@ -564,6 +564,9 @@ class WireLink(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._outbox.lost()
+        # A TLS transport does not know by itself that it is closed; asyncio's
+        # StreamWriter would complain that nobody closed it.
+        self._transport.close()
         # Resolves wsock.wait_closed() and wakes readers of rsock.
         self._streams_protocol.connection_lost(exc)
         for waiter in self._closed_waiters:
