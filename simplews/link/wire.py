@@ -168,10 +168,13 @@ class WireLink(asyncio.Protocol):
             if not at_end:
                 reader.feed_eof()
             early += await reader.read()  # does not wait: the reader is at its end
+        # Asked before the bytes are read: a Close among them closes the transport,
+        # which then says by itself when it is gone.
+        lost = error is not None or transport.is_closing()
         link._keepalive.start()
         if early:
             link.data_received(early)
-        if error is not None or transport.is_closing():
+        if lost:
             link.connection_lost(error)
         elif at_end:
             link.eof_received()
