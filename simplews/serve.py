@@ -90,6 +90,7 @@ class Server:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
+        self._secures = False
         self._refused = 0
         self._path_status: os.stat_result | None = None
         self._connections: set[AioServer] = set()
@@ -110,6 +111,13 @@ class Server:
         if self._server is not None:
             return
         args: dict[str, Any] = {"limit": MAX_HEAD, "backlog": 1024}
+        if self._ssl is not None:
+            # A TLS handshake of ours counts as a connection and ends with the
+            # server. uvloop reads before it lets us begin one, so it does its own.
+            self._secures = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+            if not self._secures:
+                args["ssl"] = self._ssl
+                args["ssl_handshake_timeout"] = self._open_timeout
         if self._path is not None:
             self._server = await asyncio.start_unix_server(self._connected, self._path, **args)
             self._path_status = os.stat(self._path)
@@ -250,10 +258,9 @@ class Server:
         if self._closing is not None:
             writer.transport.abort()
             return
-        if self._ssl is not None:
-            cast(
-                asyncio.Transport, writer.transport
-            ).pause_reading()  # what comes now is not ours to read
+        if self._secures:
+            # What comes now is not ours to read.
+            cast(asyncio.Transport, writer.transport).pause_reading()
         no_delay(writer.get_extra_info("socket"))
         task = asyncio.ensure_future(self._serve((reader, writer)))
         self._tasks.add(task)
@@ -267,7 +274,8 @@ class Server:
         deadline = asyncio.timeout(self._open_timeout)
         try:
             async with deadline:
-                if self._ssl is not None:
+                if self._secures:
+                    assert self._ssl is not None
                     streams = await streams_over_tls(accepted, self._ssl)
                 opened = await self._open(streams)
         except Refusal as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +13,11 @@ import simplews
 from .tls import Tls
 
 DEADLINE = pytest.StashKey[Any]()
+
+# A shell starts what it puts into the background with SIGINT ignored, and every
+# child inherits that; the programs that tests start must be stoppable by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

@@ -96,6 +96,29 @@ def test_close_says_its_code_name_and_reason(close: Close, text: str) -> None:
     assert str(close) == text
 
 
+def test_every_registered_close_code_has_its_name() -> None:
+    """RFC 6455 §7.4.1 and the registry; 1004 has no meaning."""
+    names = {code: str(Close(code)).partition("(")[2].rstrip(")") for code in range(1000, 1016)}
+    assert names == {
+        1000: "normal closure",
+        1001: "going away",
+        1002: "protocol error",
+        1003: "unsupported data",
+        1004: "application",
+        1005: "no status received",
+        1006: "abnormal closure",
+        1007: "invalid payload data",
+        1008: "policy violation",
+        1009: "message too big",
+        1010: "mandatory extension",
+        1011: "internal error",
+        1012: "service restart",
+        1013: "try again later",
+        1014: "bad gateway",
+        1015: "TLS handshake failed",
+    }
+
+
 def test_close_code_is_a_number() -> None:
     """wsproto's enum, which compares and prints as one."""
     assert CloseCode.NORMAL_CLOSURE == 1000
