@@ -551,7 +551,7 @@ class AioBase:
     @property
     def task(self) -> asyncio.Task[Any] | None:
         """The task that reads in the background; None where the transport calls us itself."""
-        return None
+        return self._link.task
 
     def _closed_error(self) -> ConnectionClosed:
         ending = self._link.ending

@@ -20,6 +20,7 @@ from .link.sources import (
     TOO_SLOW,
     Gone,
     Streams,
+    StreamSource,
     answer,
     no_delay,
     read_request,
@@ -316,7 +317,7 @@ class Server:
         check_upgrade(request)
         check_origin(request, self._origins, guard_cookies=True)
         ws = self._connection(request, **self._options)
-        await ws._open(streams, early, self._extra_headers)
+        await ws._open(StreamSource(streams, request, early), self._extra_headers)
         return ws, handler
 
     async def _refuse(self, streams: Streams, response: Response) -> None:

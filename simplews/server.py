@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import socket
+import warnings
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar, Unpack
 
 from .connection import AioBase
 from .errors import ConnectionError, ConnectTimeout
+from .link.aiohttp import AiohttpSource
+from .link.asgi import ASGISource
 from .link.options import OptionArgs, make_options, subprotocol_list
 from .link.sources import (
     TOO_SLOW,
     Gone,
+    SocketSource,
+    Source,
     Streams,
-    no_delay,
-    read_request,
-    refuse,
+    StreamSource,
     request_from_headers,
-    streams_of_socket,
 )
-from .link.wire import WireLink
 from .opening import Opening
 from .origins import Origins, check_origin, check_rules
-from .protocol.handshake import Refusal, accept_request, check_upgrade
-from .types import HandshakeRequest, Headers, HeadersLike, header_pairs
+from .protocol.handshake import Refusal, check_answer, check_response
+from .types import HandshakeRequest, Headers, HeadersLike, Response, header_pairs
 
 __all__ = ["AioServer"]
 
@@ -44,6 +46,9 @@ class AioServer(AioBase):
         max_message_size: Bytes a message may have, after inflating; None for
             no limit.
         options: See `OptionArgs`.
+
+    Attributes:
+        response: What an aiohttp handler may return; None with the other sources.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class AioServer(AioBase):
         self.request = request
         self.headers = request.headers
         self.subprotocols = subprotocol_list(subprotocols)
+        self.response: Any = None
 
     def choose_subprotocol(self, request: HandshakeRequest) -> str | Awaitable[str | None] | None:
         """
@@ -108,16 +114,21 @@ class AioServer(AioBase):
         the end of the block.
 
         Args:
-            aiohttp: A request of ``aiohttp.web``. Not in this version.
-            asgi: ``(scope, receive, send)``. Not in this version.
+            aiohttp: A request of ``aiohttp.web``, inside its handler. The handler
+                may return ``ws.response``, or anything else: the request has
+                been answered. When it returns, the connection is closed.
+            asgi: ``(scope, receive, send)``, or a WebSocket object that has them
+                (ours, Starlette's, FastAPI's, Lilya's), accepted or not.
             sock: A connected socket, blocking or not; it becomes ours.
             headers: The request's header fields, if they have been read from
                 *sock* already; else we read the request.
             subprotocols: What we speak, best first: one name or several.
             receive_bytes: Bytes of the first reads; they grow while they are filled.
-            ping_interval: Seconds between pings; None for none.
+            ping_interval: Seconds between pings; None for none. ASGI has no
+                pings: there it warns, and names the server's own option.
             max_message_size: Bytes a message may have, after inflating; None
-                for no limit (inflating stays bounded to 64 MiB).
+                for no limit (inflating stays bounded to 64 MiB). Under ASGI the
+                server has read the whole message before it is looked at.
             stream: ``(reader, writer)`` of asyncio, TLS or not; we read the request.
             origins: Allowed ``Origin`` values: strings or compiled patterns,
                 None among them for a missing one; ``"*"`` or None for any.
@@ -134,21 +145,10 @@ class AioServer(AioBase):
         Cancellation:
             The source is closed.
 
-        Spec: RFC 6455 §4.2.
+        Spec: RFC 6455 §4.2, ASGI's WebSocket connection scope.
         """
-        sources = {"aiohttp": aiohttp, "asgi": asgi, "sock": sock, "stream": stream}
-        given = [name for name, source in sources.items() if source is not None]
-        if len(given) != 1:
-            what = " and ".join(f"{name}=" for name in given) or "none of them"
-            raise ValueError(
-                f"accept() takes exactly one of aiohttp=, asgi=, sock= and stream=; got {what}"
-            )
-        if headers is not None and sock is None:
-            raise ValueError("headers= is the request of sock=; add fields with extra_headers=")
-        if given[0] in ("aiohttp", "asgi"):
-            raise NotImplementedError(f"accept({given[0]}=...) is not in this version of simplews")
         check_rules(origins)
-        ready = None if headers is None else request_from_headers(headers, None)
+        source = _source("accept", aiohttp, asgi, sock, headers, stream)
         added = header_pairs(extra_headers)
 
         def make(request: HandshakeRequest) -> S:
@@ -164,89 +164,141 @@ class AioServer(AioBase):
         timeout = options.get("open_timeout", 10)
         # Checks the options before anything is read.
         make(_EMPTY)
-        return Opening(
-            _accept(make, sock, stream, ready, origins, added, timeout), f"{cls.__name__}.accept"
-        )
+        if asgi is not None and ping_interval is not None:
+            warnings.warn(_NO_PINGS, stacklevel=2)
+        return Opening(_accept(make, source, origins, added, timeout), f"{cls.__name__}.accept")
 
-    async def _open(
-        self,
-        streams: Streams,
-        early: bytes,
-        extra_headers: Sequence[tuple[str, str]],
+    @staticmethod
+    async def reject(
+        aiohttp: Any = None,
+        asgi: Any = None,
+        sock: socket.socket | None = None,
+        headers: HeadersLike | None = None,
+        *,
+        stream: Streams | None = None,
+        status: int = 403,
+        extra_headers: HeadersLike | None = None,
+        body: bytes | str = b"",
+        open_timeout: float | None = 10,
     ) -> None:
         """
-        Answer a request that passed `check_upgrade` with 101, and take over.
+        Answer a client with plain HTTP instead of a WebSocket.
+
+        A browser's page sees no more than that the connection failed, with 1006.
+        To let it see a close code, accept and close.
 
         Args:
-            streams: Where it came from.
-            early: Bytes behind it that have been read.
+            aiohttp, asgi, sock, headers, stream: As in `accept`. An ASGI server
+                without the extension ``websocket.http.response`` answers with
+                403, whatever *status* is.
+            status: The HTTP status, 200 to 599.
+            extra_headers: Header fields of the answer.
+            body: Its body; text is sent as UTF-8.
+            open_timeout: Seconds for the request to come, which is read first.
+
+        Raises:
+            ValueError, TypeError: Not exactly one source; a status or header
+                field that cannot be sent.
+
+        Cancellation:
+            The source is closed.
+        """
+        source = _source("reject", aiohttp, asgi, sock, headers, stream)
+        response = Response(status, header_pairs(extra_headers), body)
+        check_response(response)
+        try:
+            async with asyncio.timeout(open_timeout):
+                with contextlib.suppress(Refusal):  # it is refused anyway
+                    await source.request()
+            await source.refuse(response)
+        except (Gone, TimeoutError):
+            source.abort()
+        except BaseException:
+            source.abort()
+            raise
+
+    async def _open(self, source: Source, extra_headers: Sequence[tuple[str, str]]) -> None:
+        """
+        Accept the request of *source*, which has passed every check.
+
+        Args:
+            source: Where it came from.
             extra_headers: Checked pairs to add to the response.
         """
-        choice = self.choose_subprotocol(self.request)
-        self.subprotocol = await choice if inspect.isawaitable(choice) else choice
-        accepted = accept_request(
-            self.request, self.subprotocol, self._options.deflate, extra_headers
-        )
-        reader, writer = streams
-        writer.write(accepted.head)
-        link = await WireLink.take_over(
-            reader,
-            writer,
-            server=True,
-            options=self._options,
-            agreement=accepted.agreement,
-            early=early,
-        )
+        if source.accepted:
+            self.subprotocol = source.subprotocol
+        else:
+            choice = self.choose_subprotocol(self.request)
+            self.subprotocol = await choice if inspect.isawaitable(choice) else choice
+            check_answer(self.request, self.subprotocol, extra_headers)
+        link = await source.open(self.request, self.subprotocol, extra_headers, self._options)
+        self.response = source.response
         self._attach(link, "server")
 
 
 _EMPTY = HandshakeRequest("", "/", Headers())
 
+_NO_PINGS = (
+    "ping_interval has no effect under ASGI, which has no pings: the server sends them. Set "
+    "uvicorn's --ws-ping-interval, hypercorn's websocket_ping_interval, daphne's --ping-interval"
+)
+
+
+def _source(
+    caller: str,
+    aiohttp: Any,
+    asgi: Any,
+    sock: socket.socket | None,
+    headers: HeadersLike | None,
+    stream: Streams | None,
+) -> Source:
+    """The one source that was given."""
+    sources = {"aiohttp": aiohttp, "asgi": asgi, "sock": sock, "stream": stream}
+    given = [name for name, source in sources.items() if source is not None]
+    if len(given) != 1:
+        what = " and ".join(f"{name}=" for name in given) or "none of them"
+        raise ValueError(
+            f"{caller}() takes exactly one of aiohttp=, asgi=, sock= and stream=; got {what}"
+        )
+    if headers is not None and sock is None:
+        raise ValueError("headers= is the request of sock=; add fields with extra_headers=")
+    if aiohttp is not None:
+        return AiohttpSource(aiohttp)
+    if asgi is not None:
+        return ASGISource(asgi)
+    if stream is not None:
+        return StreamSource(stream)
+    assert sock is not None
+    return SocketSource(sock, None if headers is None else request_from_headers(headers, None))
+
 
 async def _accept(
     make: Any,
-    sock: socket.socket | None,
-    stream: Streams | None,
-    request: HandshakeRequest | None,
+    source: Source,
     origins: Origins,
     extra_headers: Sequence[tuple[str, str]],
     timeout: float | None,
 ) -> Any:
-    """Read the request of *sock* or *stream*, apply our policy, and open."""
-    early = b""
-    strict = request is None
-    if stream is not None:
-        streams = stream
-        no_delay(streams[1].get_extra_info("socket"))
-    else:
-        assert sock is not None
-        streams = await streams_of_socket(sock)
-    reader, writer = streams
+    """Take the request of *source*, apply our policy, and open."""
     deadline = asyncio.timeout(timeout)
     try:
         async with deadline:
-            if request is None:
-                request, early = await read_request(reader, writer)
-            else:
-                request = request.with_address(writer.get_extra_info("peername"))
-            # A caller that read the request answers for its key (it may even
-            # have made one up, as examples do).
-            check_upgrade(request, strict_key=strict)
+            request = await source.request()
             check_origin(request, origins, guard_cookies=False)
             ws = make(request)
-            await ws._open(streams, early, extra_headers)
+            await ws._open(source, extra_headers)
             return ws
     except Refusal as exc:
-        await refuse(streams, exc.response)
+        await source.refuse(exc.response)
         raise ConnectionError(
             f"refused a client with HTTP {exc}", status_code=exc.response.status
         ) from exc
     except Gone as exc:
-        writer.transport.abort()
+        source.abort()
         raise ConnectionError(f"the client was no WebSocket client: {exc}") from exc
     except BaseException as exc:
         if deadline.expired() and isinstance(exc, TimeoutError):
-            await refuse(streams, TOO_SLOW)
+            await source.refuse(TOO_SLOW)
             raise ConnectTimeout(f"the client sent no request within {timeout} s") from None
-        writer.transport.abort()
+        source.abort()
         raise

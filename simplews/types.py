@@ -144,6 +144,8 @@ class Ending:
         received: The Close that the peer sent, or None.
         why: What made us end it, or how it was lost.
         cause: The exception behind it, if any.
+        delegated: Whether somebody else does the closing handshake (an ASGI
+            server), and does not tell how it went.
     """
 
     by: Literal["peer", "us", "lost"]
@@ -151,6 +153,7 @@ class Ending:
     received: Close | None = None
     why: str = ""
     cause: BaseException | None = None
+    delegated: bool = False
 
     @property
     def code(self) -> int:
@@ -186,6 +189,8 @@ class Ending:
             answer = "; no Close came back"
             if self.received is not None:
                 answer = f"; the peer answered {self.received}"
+            elif self.delegated:
+                answer = ", through the server"
             elif isinstance(self.cause, ProtocolError):
                 answer = ""  # after a failure we do not look for it
             return f"we closed the connection with {self.sent}{why}{answer}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from ..protocol.codec import Encoder
 from ..types import Close, Ending, State
 from .inbox import Inbox
 
-__all__ = ["Bytes", "Data", "Fragments", "Frames", "Link", "Stats", "encode"]
+__all__ = ["Bytes", "Data", "Fragments", "Frames", "Link", "Stats", "each", "encode"]
 
 Bytes = bytes | bytearray | memoryview
 Data = str | Bytes
@@ -74,6 +74,16 @@ def encode(data: object) -> tuple[int, bytes]:
     )
 
 
+async def each(fragments: Fragments) -> AsyncIterator[Data]:
+    """Items of an iterable of either kind."""
+    if isinstance(fragments, AsyncIterable):
+        async for item in fragments:
+            yield item
+    else:
+        for item in fragments:
+            yield item
+
+
 class Link(Protocol):
     """
     One open WebSocket.
@@ -85,6 +95,9 @@ class Link(Protocol):
     state: State
     ending: Ending | None
     inbox: Inbox
+
+    @property
+    def task(self) -> asyncio.Task[None] | None: ...
 
     @property
     def stats(self) -> Stats: ...

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from ..errors import WebSocketRuntimeError
 from ..protocol.codec import MESSAGE_OVERHEAD, Message
-from ..protocol.frames import Fragment
+from ..protocol.frames import Fragment, payload_size
 from .options import QueueMarks
 
 __all__ = ["Inbox"]
@@ -120,10 +120,7 @@ class Inbox:
         message = self.messages.popleft()
         self.taken += 1
         data = message.data if isinstance(message, Fragment) else message
-        self._size -= len(data) + MESSAGE_OVERHEAD
-        if not self.messages:
-            # Text came in as bytes and leaves as characters, of which there may be fewer.
-            self._size = 0
+        self._size -= payload_size(data) + MESSAGE_OVERHEAD
         if self.paused and (
             len(self.messages) <= self._marks.low and self._size <= self._marks.low_bytes
         ):

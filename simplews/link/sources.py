@@ -1,7 +1,8 @@
-"""How each source becomes streams, a request, and a link.
+"""How a socket or a pair of streams becomes a request and a link; `Source` is their shape.
 
-Only what is true of one source stands here. Policy (origins, subprotocols,
-compression, limits, errors) is above, in server.py and client.py.
+Only what is true of one source stands here, and of the hosts in `aiohttp` and
+`asgi`. Policy (origins, subprotocols, limits, errors) is above, in server.py and
+client.py.
 """
 
 from __future__ import annotations
@@ -10,22 +11,31 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from ..protocol.handshake import (
     MAX_HEAD,
     MAX_LINE,
     Refusal,
+    accept_request,
+    check_upgrade,
     parse_request,
     parse_tokens,
     serialize_response,
 )
 from ..types import HandshakeRequest, Headers, HeadersLike, Response, header_pairs
+from .base import Link
+from .options import Options
+from .wire import WireLink
 
 __all__ = [
     "TOO_SLOW",
     "Gone",
     "NotHTTP",
+    "SocketSource",
+    "Source",
+    "StreamSource",
     "Streams",
     "answer",
     "no_delay",
@@ -50,6 +60,148 @@ class Gone(Exception):
     """The peer went away before a head was complete."""
 
 
+class Source(Protocol):
+    """
+    A client that asks for a WebSocket, wherever it comes from.
+
+    Attributes:
+        response: What the handler returns to its host, or None if the host wants nothing.
+        accepted: Whether the application has accepted it before it came to us.
+        subprotocol: The subprotocol that it was accepted with.
+    """
+
+    @property
+    def response(self) -> Any: ...
+
+    @property
+    def accepted(self) -> bool: ...
+
+    @property
+    def subprotocol(self) -> str | None: ...
+
+    async def request(self) -> HandshakeRequest:
+        """
+        The request, which is one for a WebSocket.
+
+        Raises:
+            Refusal: It is not acceptable.
+            Gone: The client has left.
+        """
+        ...
+
+    async def open(
+        self,
+        request: HandshakeRequest,
+        subprotocol: str | None,
+        extra_headers: Sequence[tuple[str, str]],
+        options: Options,
+    ) -> Link:
+        """
+        Accept, with checked header fields and a subprotocol that was offered.
+
+        Raises:
+            Gone: The client has left.
+        """
+        ...
+
+    async def refuse(self, response: Response) -> None:
+        """Answer with plain HTTP instead."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the client, as far as that is ours to do."""
+        ...
+
+
+class StreamSource:
+    """
+    A pair of asyncio streams.
+
+    Args:
+        streams: Where the request comes from.
+        request: It, if it has been read already; who did answers for its key.
+        early: Bytes behind it that have been read.
+    """
+
+    response: Any = None
+    accepted = False
+    subprotocol: str | None = None
+
+    def __init__(
+        self, streams: Streams, request: HandshakeRequest | None = None, early: bytes = b""
+    ) -> None:
+        self._streams = streams
+        self._request = request
+        self._early = early
+
+    async def request(self) -> HandshakeRequest:
+        """Read the request."""
+        reader, writer = self._streams
+        no_delay(writer.get_extra_info("socket"))
+        request = self._request
+        if request is None:
+            request, self._early = await read_request(reader, writer)
+        else:
+            request = request.with_address(writer.get_extra_info("peername"))
+        # A caller that read the request answers for its key (it may even have
+        # made one up, as examples do).
+        check_upgrade(request, strict_key=self._request is None)
+        return request
+
+    async def open(
+        self,
+        request: HandshakeRequest,
+        subprotocol: str | None,
+        extra_headers: Sequence[tuple[str, str]],
+        options: Options,
+    ) -> Link:
+        """Answer with 101 and take the transport over."""
+        reader, writer = self._streams
+        answer = accept_request(request, subprotocol, options.deflate, extra_headers)
+        writer.write(answer.head)
+        return await WireLink.take_over(
+            reader,
+            writer,
+            server=True,
+            options=options,
+            agreement=answer.agreement,
+            early=self._early,
+        )
+
+    async def refuse(self, response: Response) -> None:
+        """Answer and close."""
+        await refuse(self._streams, response)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._streams[1].transport.abort()
+
+
+class SocketSource(StreamSource):
+    """
+    A connected socket that somebody else accepted.
+
+    Args:
+        sock: The socket.
+        request: Its request, if it has been read already.
+    """
+
+    def __init__(self, sock: socket.socket, request: HandshakeRequest | None = None) -> None:
+        self._sock = sock
+        self._request = request
+        self._early = b""
+
+    async def request(self) -> HandshakeRequest:
+        """Make streams of it, and read the request."""
+        self._streams = await streams_of_socket(self._sock)
+        return await super().request()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if hasattr(self, "_streams"):  # else the socket is still its owner's
+            super().abort()
+
+
 async def streams_of_socket(sock: socket.socket) -> Streams:
     """
     Wrap a connected socket that somebody else accepted.
@@ -67,7 +219,6 @@ async def streams_of_socket(sock: socket.socket) -> Streams:
         raise TypeError(f"sock= takes a connected stream socket, not {sock!r}")
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
-    no_delay(sock)
     reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock)

@@ -26,6 +26,7 @@ class Unopened:
     latency: float | None = None
     streams: tuple[asyncio.StreamReader | None, asyncio.StreamWriter | None] = (None, None)
     waiter = None
+    task = None
 
     def __init__(self, name: str) -> None:
         self._name = name

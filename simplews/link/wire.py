@@ -12,7 +12,7 @@ transport is gone `connection_lost` ends everything that still waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 from ..errors import ConnectionClosed, ProtocolError
@@ -20,7 +20,7 @@ from ..protocol.codec import Decoder, Encoder, Event
 from ..protocol.deflate import Agreement
 from ..protocol.frames import Opcode, Ping, Pong, clip_reason, serialize_close
 from ..types import Close, CloseCode, Ending, State
-from .base import Data, Fragments, Frames, Stats, encode
+from .base import Data, Fragments, Frames, Stats, each, encode
 from .inbox import Inbox
 from .keepalive import Keepalive
 from .options import Options
@@ -56,7 +56,10 @@ class WireLink(asyncio.Protocol):
         state: OPEN, CLOSING or CLOSED.
         ending: How it ended; None exactly while it is OPEN.
         inbox: What has arrived.
+        task: None: the transport calls.
     """
+
+    task: asyncio.Task[None] | None = None
 
     __slots__ = (
         "_bytes_in",
@@ -349,7 +352,7 @@ class WireLink(asyncio.Protocol):
             kind = None  # opcode of the whole message
             compressed = False
             opcode = _CONTINUATION
-            pieces = _each(fragments)
+            pieces = each(fragments)
             try:
                 while (piece := await self._next_piece(pieces)) is not _NO_MORE:
                     piece_kind, payload = encode(piece)
@@ -590,13 +593,3 @@ class WireLink(asyncio.Protocol):
         self._keepalive.heard = True
         self._outbox.resume()
         self._streams_protocol.resume_writing()
-
-
-async def _each(fragments: Fragments) -> AsyncIterator[Data]:
-    """Items of an iterable of either kind."""
-    if isinstance(fragments, AsyncIterable):
-        async for item in fragments:
-            yield item
-    else:
-        for item in fragments:
-            yield item

@@ -40,8 +40,12 @@ __all__ = [
     "ClientHandshake",
     "Refusal",
     "accept_request",
+    "check_answer",
+    "check_response",
     "check_upgrade",
     "is_upgrade",
+    "make_request",
+    "offered_subprotocols",
     "parse_request",
     "parse_tokens",
     "serialize_response",
@@ -190,6 +194,18 @@ def parse_request(head: bytes, remote_address: Any = None) -> HandshakeRequest:
     if not _TARGET.fullmatch(target):
         raise Refusal(400, "request target is not ASCII text")
     headers = Headers(fields)
+    return make_request(method.decode("ascii"), target.decode("ascii"), headers, remote_address)
+
+
+def make_request(
+    method: str, target: str, headers: Headers, remote_address: Any
+) -> HandshakeRequest:
+    """
+    A request from its parts, whoever read them.
+
+    Raises:
+        Refusal: 400: a field that must be unique is not, or Host is wrong.
+    """
     for name in _SINGLETONS:
         if len(headers.getlist(name)) > 1:
             raise Refusal(400, f"header field {name} more than once")
@@ -197,10 +213,10 @@ def parse_request(head: bytes, remote_address: Any = None) -> HandshakeRequest:
         raise Refusal(400, "missing or malformed Host")
     return HandshakeRequest(
         host=headers["host"],
-        target=_origin_form(target.decode("ascii")),
+        target=_origin_form(target),
         headers=headers,
-        subprotocols=_subprotocols(headers),
-        method=method.decode("ascii"),
+        subprotocols=offered_subprotocols(headers),
+        method=method,
         remote_address=remote_address,
     )
 
@@ -215,7 +231,8 @@ def _origin_form(target: str) -> str:
     return target
 
 
-def _subprotocols(headers: Headers) -> tuple[str, ...]:
+def offered_subprotocols(headers: Headers) -> tuple[str, ...]:
+    """What the client offers, in its order of preference."""
     return tuple(parse_tokens(headers.getlist("sec-websocket-protocol")))
 
 
@@ -279,6 +296,31 @@ class Accepted:
     agreement: Agreement | None
     headers: Headers
 
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """Server: every header field of `head`, for a host that writes the head by itself."""
+        return _split_head(self.head)[1]
+
+
+def check_answer(
+    request: HandshakeRequest,
+    subprotocol: str | None,
+    extra_headers: Sequence[tuple[str, str]],
+) -> None:
+    """
+    Check what an application wants in the response to *request*.
+
+    Raises:
+        ValueError: *subprotocol* was not offered, or one of *extra_headers*
+            belongs to the handshake.
+    """
+    for name, _ in extra_headers:
+        if name.lower() in OWN_HEADERS:
+            raise ValueError(f"header {name!r} is set by the handshake")
+    if subprotocol is not None and subprotocol not in request.subprotocols:
+        offered = ", ".join(request.subprotocols) or "none"
+        raise ValueError(f"subprotocol {subprotocol!r} was not offered; offered: {offered}")
+
 
 def accept_request(
     request: HandshakeRequest,
@@ -293,19 +335,11 @@ def accept_request(
         request: The request.
         subprotocol: One that the client offered, or None.
         compression: How we compress, or None to decline.
-        extra_headers: Checked pairs to add.
+        extra_headers: Pairs to add, which passed `check_answer` as *subprotocol* did.
 
     Raises:
         Refusal: wsproto finds the request wrong after all.
-        ValueError: *subprotocol* was not offered, or one of *extra_headers*
-            belongs to the handshake.
     """
-    for name, _ in extra_headers:
-        if name.lower() in OWN_HEADERS:
-            raise ValueError(f"header {name!r} is set by the handshake")
-    if subprotocol is not None and subprotocol not in request.subprotocols:
-        offered = ", ".join(request.subprotocols) or "none"
-        raise ValueError(f"subprotocol {subprotocol!r} was not offered; offered: {offered}")
     fields = list(extra_headers)
     agreement = None
     offers = ", ".join(request.headers.getlist("sec-websocket-extensions"))
@@ -348,13 +382,9 @@ def _canonical(request: HandshakeRequest) -> bytes:
     return f"GET / HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
 
 
-def serialize_response(response: Response, *, head_only: bool = False) -> bytes:
+def check_response(response: Response) -> tuple[list[tuple[str, str]], bytes]:
     """
-    A plain HTTP answer that ends the connection.
-
-    Args:
-        response: The answer.
-        head_only: Leave the body out (the request's method was HEAD).
+    The header fields of a plain HTTP answer that are the application's, and its body.
 
     Raises:
         ValueError: A status outside 200 to 599, or a header field that could
@@ -364,7 +394,21 @@ def serialize_response(response: Response, *, head_only: bool = False) -> bytes:
         raise ValueError(f"HTTP status {response.status} is not from 200 to 599")
     body = response.body.encode("utf-8") if isinstance(response.body, str) else response.body
     own = {"content-length", "connection", "transfer-encoding"}
-    fields = [(n, v) for n, v in header_pairs(response.headers) if n.lower() not in own]
+    return [(n, v) for n, v in header_pairs(response.headers) if n.lower() not in own], body
+
+
+def serialize_response(response: Response, *, head_only: bool = False) -> bytes:
+    """
+    A plain HTTP answer that ends the connection.
+
+    Args:
+        response: The answer.
+        head_only: Leave the body out (the request's method was HEAD).
+
+    Raises:
+        ValueError: See `check_response`.
+    """
+    fields, body = check_response(response)
     if response.status not in (204, 304):
         fields.append(("Content-Length", str(len(body))))
     else:

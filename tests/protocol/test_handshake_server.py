@@ -20,6 +20,7 @@ from simplews.protocol.handshake import (
     Accepted,
     Refusal,
     accept_request,
+    check_answer,
     check_upgrade,
     is_upgrade,
     parse_request,
@@ -396,7 +397,9 @@ def accept(
     compression: Deflate | None = None,
     headers: list[tuple[str, str]] | None = None,
 ) -> Accepted:
-    return accept_request(parse_request(head(*extra)), subprotocol, compression, headers or [])
+    request = parse_request(head(*extra))
+    check_answer(request, subprotocol, headers or [])
+    return accept_request(request, subprotocol, compression, headers or [])
 
 
 def test_chosen_subprotocol_is_answered() -> None:

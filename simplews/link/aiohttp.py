@@ -1,0 +1,312 @@
+"""The coupling to aiohttp's server: how a request of ``aiohttp.web`` becomes a link.
+
+aiohttp writes the 101 by itself, from an ordinary response object, so that its
+signals, its access log and whatever looks at responses see one. Then the
+transport is ours, with the bytes that aiohttp had read already, and aiohttp is
+told when it is gone.
+
+What aiohttp would do with the connection when the handler is done (answer once
+more, complain about a missing return, log a traceback where the answer is out)
+is decided here: from the moment of the answer on, the connection's
+``RequestHandler`` is of a subclass that knows of it. What it touches has been the
+same since aiohttp 3.9: four methods, `set_parser` and `_task_handler`.
+`tests/aiohttp` runs against each version since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import ConnectionClosed, ConnectionError, WebSocketRuntimeError
+from ..protocol.handshake import (
+    MAX_HEAD,
+    Refusal,
+    accept_request,
+    check_response,
+    check_upgrade,
+    make_request,
+)
+from ..types import Close, CloseCode, HandshakeRequest, Headers, Response
+from .base import Link
+from .options import Options
+from .sources import Gone, Streams, no_delay
+from .wire import WireLink
+
+__all__ = ["AiohttpSource"]
+
+
+class AiohttpSource:
+    """
+    A request of ``aiohttp.web``, inside its handler.
+
+    Args:
+        request: The request.
+
+    Raises:
+        TypeError: It is something else.
+        WebSocketRuntimeError: It has been answered already.
+
+    Attributes:
+        response: The 101, for the handler to return.
+    """
+
+    accepted = False
+    subprotocol: str | None = None
+
+    def __init__(self, request: Any) -> None:
+        module = type(request).__module__.partition(".")[0]
+        web = importlib.import_module("aiohttp.web") if module == "aiohttp" else None
+        if web is None or not isinstance(request, web.BaseRequest):
+            raise TypeError(
+                f"aiohttp= takes the request of an aiohttp.web handler, not {type(request)!r}"
+            )
+        if _key() in request:
+            raise WebSocketRuntimeError("this request has been answered already")
+        self._request = request
+        self._logger = logging.getLogger("simplews.server")
+        self.response: Any = None
+
+    async def request(self) -> HandshakeRequest:
+        """The request that aiohttp has read."""
+        request = self._request
+        if request.transport is None:
+            raise Gone("it left before its request was handled")
+        no_delay(request.transport.get_extra_info("socket"))
+        if request.version < (1, 1):
+            raise Refusal(505, f"HTTP/{request.version[0]}.{request.version[1]} is not HTTP/1.1")
+        headers = Headers(
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers
+        )
+        peer = request.transport.get_extra_info("peername")
+        ours = make_request(request.method, request.raw_path, headers, peer)
+        check_upgrade(ours)
+        return ours
+
+    async def open(
+        self,
+        request: HandshakeRequest,
+        subprotocol: str | None,
+        extra_headers: Sequence[tuple[str, str]],
+        options: Options,
+    ) -> Link:
+        """Let aiohttp answer with 101, and take the transport over."""
+        self._logger = options.logger.getChild("server")
+        accepted = accept_request(request, subprotocol, options.deflate, extra_headers)
+        response = _switching_class()(status=101, reason="Switching Protocols")
+        for name, value in accepted.fields:
+            response.headers.add(name, value)
+        response.force_close()
+        try:
+            await response.prepare(self._request)
+        except OSError as exc:
+            raise Gone(str(exc) or "it left during the handshake") from exc
+        if self._request.transport is None:
+            raise Gone("it left during the handshake")
+        answer = self._answered(response)
+        (reader, writer), early = _take_transport(self._request)
+        link = await WireLink.take_over(
+            reader,
+            writer,
+            server=True,
+            options=options,
+            agreement=accepted.agreement,
+            early=early,
+        )
+        response.simplews_link = link
+        answer.opened(link)
+        self.response = response
+        return link
+
+    async def refuse(self, response: Response) -> None:
+        """Let aiohttp send *response*; the connection stays what it is to aiohttp."""
+        web = importlib.import_module("aiohttp.web")
+        fields, body = check_response(response)
+        sent = web.Response(status=response.status, body=body, headers=fields)
+        self._answered(sent)
+        try:
+            await sent.prepare(self._request)
+            await sent.write_eof()
+        except OSError:
+            pass  # it left
+
+    def abort(self) -> None:
+        """Nothing: aiohttp answers for a handler that raises."""
+
+    def _answered(self, response: Any) -> _Answer:
+        """From here on, nothing that the handler returns or raises is an answer any more."""
+        protocol: Any = self._request.protocol
+        answer = _Answer(protocol, response, self._logger)
+        self._request[_key()] = answer
+        protocol.__class__ = _answered_class(protocol.__class__)
+        return answer
+
+
+def _take_transport(request: Any) -> tuple[Streams, bytes]:
+    """The transport of *request* as streams, and the bytes that aiohttp has read from it."""
+    loop = asyncio.get_running_loop()
+    rest = _Rest()
+    # aiohttp keeps what comes behind an upgrade for the parser of its successor.
+    request.protocol.set_parser(rest)
+    transport = request.transport
+    reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    return (reader, asyncio.StreamWriter(transport, protocol, reader, loop)), bytes(rest.data)
+
+
+class _Rest:
+    """A parser for aiohttp, which takes what is there."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """aiohttp has read *data*."""
+        self.data += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """The connection is gone; its link knows."""
+
+
+class _Answer:
+    """
+    How a request was answered, and what becomes of its handler's end.
+
+    Args:
+        protocol: aiohttp's ``RequestHandler`` of the connection.
+        response: The answer, which has been or is being sent.
+        logger: For what goes wrong from here on.
+
+    Attributes:
+        link: The link, when the answer was 101.
+    """
+
+    def __init__(self, protocol: Any, response: Any, logger: logging.Logger) -> None:
+        self._kind = type(protocol)
+        self._protocol = protocol
+        self._logger = logger
+        self.response = response
+        self.link: WireLink | None = None
+
+    def opened(self, link: WireLink) -> None:
+        """The answer was 101, and *link* has the transport."""
+        self.link = link
+        _links[self._protocol] = link
+        link.on_closed(self._lost)
+
+    def _lost(self) -> None:
+        """The transport is gone, which only its link was told."""
+        assert self.link is not None
+        ending = self.link.ending
+        assert ending is not None
+        del _links[self._protocol]
+        if ending.by != "lost":
+            # With `handler_cancellation`, aiohttp cancels the handler of a client that
+            # disconnects. One that took its leave has not disconnected.
+            self._protocol._task_handler = None
+        self._protocol.connection_lost(ending.cause if isinstance(ending.cause, OSError) else None)
+
+    def failed(self, request: Any, exc: BaseException) -> None:
+        """The handler raised *exc*, which nobody can be told by HTTP any more."""
+        # The handler need not catch the end of its own connection, nor its refusal.
+        ending = None if self.link is None else self.link.ending
+        if isinstance(exc, ConnectionClosed) and exc.ending is ending:
+            return
+        if isinstance(exc, ConnectionError) and self.link is None:
+            self._logger.info("%s %s: %s", request.remote, request.path, exc)
+            return
+        self._logger.error(
+            "the handler of %s for %s raised; its connection is closed with 1011",
+            request.path,
+            request.remote,
+            exc_info=exc,
+        )
+        if self.link is not None:
+            self.link.begin_close(Close(CloseCode.INTERNAL_ERROR))
+
+    def done(self) -> None:
+        """aiohttp has finished with the request; a connection that goes on is its own again."""
+        if self.link is None:
+            self._protocol.__class__ = self._kind
+
+
+# The open links, by the RequestHandler that had the connection before.
+_links: dict[Any, WireLink] = {}
+
+
+@functools.cache
+def _key() -> Any:
+    """Where a request keeps its `_Answer`."""
+    web: Any = importlib.import_module("aiohttp.web")
+    # aiohttp 3.14 warns of keys that are strings.
+    return web.RequestKey("simplews", object) if hasattr(web, "RequestKey") else "simplews"
+
+
+def _going_away(protocol: Any) -> None:
+    """The server shuts down."""
+    if protocol in _links:
+        _links[protocol].begin_close(Close(CloseCode.GOING_AWAY))
+
+
+@functools.cache
+def _answered_class(kind: Any) -> Any:
+    """*kind*, a ``RequestHandler``, for a connection whose request has been answered."""
+
+    class Answered(kind):  # type: ignore[misc]
+        __slots__ = ()
+
+        async def finish_response(self, request: Any, resp: Any, start_time: Any) -> Any:
+            """The handler is done, and returned *resp* (an exception of HTTP, if it raised one)."""
+            answer = request[_key()]
+            if isinstance(resp, Exception):
+                answer.failed(request, resp)
+            try:
+                return await super().finish_response(request, answer.response, start_time)
+            finally:
+                answer.done()
+
+        def handle_error(
+            self, request: Any, status: int = 500, exc: Any = None, message: Any = None
+        ) -> Any:
+            """The handler raised *exc*; TimeoutError, when *status* is 504."""
+            answer = request[_key()]
+            answer.failed(request, TimeoutError() if exc is None else exc)
+            return answer.response
+
+        def close(self) -> None:
+            """The server begins to shut down."""
+            _going_away(self)
+            super().close()
+
+        async def shutdown(self, timeout: float | None = 15.0) -> None:
+            """The server shuts down."""
+            _going_away(self)
+            await super().shutdown(timeout)
+
+    Answered.__name__ = Answered.__qualname__ = kind.__name__
+    return Answered
+
+
+@functools.cache
+def _switching_class() -> Any:
+    """The class of our 101: a response that is complete when its link has ended."""
+    web: Any = importlib.import_module("aiohttp.web")
+
+    class SwitchingProtocols(web.StreamResponse):  # type: ignore[misc]
+        simplews_link: WireLink | None = None
+
+        async def write_eof(self, data: bytes = b"") -> None:
+            """The handler is done: close what it has left open."""
+            link = self.simplews_link
+            if link is not None:
+                link.begin_close(Close(CloseCode.NORMAL_CLOSURE))
+                await link.wait_closed()
+
+    return SwitchingProtocols

@@ -1,0 +1,507 @@
+"""ASGILink: a WebSocket that an ASGI server carries.
+
+The server does the handshakes, the frames, the pings and the compression; what
+passes here are messages (ASGI's "WebSocket" specification, versions 2.0 to 2.5).
+One task reads ahead in the background, so that the client's leaving is noticed
+though the application only sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from ..errors import ConnectionClosed, WebSocketRuntimeError
+from ..protocol.codec import MESSAGE_OVERHEAD
+from ..protocol.frames import Fragment, payload_size
+from ..protocol.handshake import check_response, offered_subprotocols
+from ..types import Close, CloseCode, Ending, HandshakeRequest, Headers, Response, State
+from .base import Data, Fragments, Frames, Stats, each
+from .inbox import Inbox
+from .options import Options
+from .sources import Gone
+
+__all__ = ["ASGILink", "ASGISource"]
+
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+
+_DENIAL = "websocket.http.response"
+
+
+class ASGISource:
+    """
+    An ASGI triple, or an object that has one.
+
+    Args:
+        asgi: ``(scope, receive, send)``, or an object with attributes of these
+            names, whose two methods keep track of its own state.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: Its scope is not one of a WebSocket.
+    """
+
+    response: Any = None
+
+    def __init__(self, asgi: Any) -> None:
+        triple = asgi
+        if all(hasattr(asgi, name) for name in ("scope", "receive", "send")):
+            triple = (asgi.scope, asgi.receive, asgi.send)
+        if not isinstance(triple, (tuple, list)) or len(triple) != 3:
+            raise TypeError(
+                f"asgi= takes (scope, receive, send), or an object with these attributes, "
+                f"not {type(asgi).__name__}"
+            )
+        scope, self._receive, self._send = triple
+        if not isinstance(scope, Mapping) or scope.get("type") != "websocket":
+            kind = scope.get("type") if isinstance(scope, Mapping) else type(scope).__name__
+            raise ValueError(
+                f"asgi= takes a scope of type 'websocket', not {kind!r}; route 'http' and "
+                f"'lifespan' scopes elsewhere"
+            )
+        self._scope: Mapping[str, Any] = scope
+        # 0, 1, 2 in every framework: connecting, connected, disconnected.
+        self._connected = _state(asgi, "client_state") > 0
+        self.accepted = _state(asgi, "application_state") == 1
+        self.subprotocol: str | None = getattr(asgi, "accepted_subprotocol", None)
+        if max(_state(asgi, "client_state"), _state(asgi, "application_state")) > 1:
+            raise WebSocketRuntimeError("this WebSocket has been closed; nothing is left to accept")
+
+    async def request(self) -> HandshakeRequest:
+        """The request, as the scope tells it."""
+        if not self._connected:
+            event = await self._receive()
+            if event["type"] != "websocket.connect":
+                raise Gone(f"the server sent {event['type']!r} instead of 'websocket.connect'")
+            self._connected = True
+        return request_of_scope(self._scope)
+
+    async def open(
+        self,
+        request: HandshakeRequest,
+        subprotocol: str | None,
+        extra_headers: Sequence[tuple[str, str]],
+        options: Options,
+    ) -> ASGILink:
+        """Accept."""
+        if not self.accepted:
+            event: Event = {"type": "websocket.accept", "subprotocol": subprotocol}
+            if extra_headers:  # since version 2.1
+                event["headers"] = _byte_pairs(extra_headers)
+            try:
+                await self._send(event)
+            except OSError as exc:  # since version 2.4
+                raise Gone(str(exc) or "it left during the handshake") from exc
+        return ASGILink(self._scope, self._receive, self._send, options)
+
+    async def refuse(self, response: Response) -> None:
+        """Answer with *response* where the server can (``websocket.http.response``), else 403."""
+        if self.accepted:
+            raise WebSocketRuntimeError("this WebSocket has been accepted already; close() it")
+        with contextlib.suppress(OSError):
+            if _DENIAL not in (self._scope.get("extensions") or {}):
+                await self._send(
+                    {"type": "websocket.close", "code": CloseCode.POLICY_VIOLATION, "reason": ""}
+                )
+                return
+            fields, body = check_response(response)
+            fields.append(("Content-Length", str(len(body))))
+            await self._send(
+                {
+                    "type": f"{_DENIAL}.start",
+                    "status": response.status,
+                    "headers": _byte_pairs(fields),
+                }
+            )
+            await self._send({"type": f"{_DENIAL}.body", "body": body, "more_body": False})
+
+    def abort(self) -> None:
+        """Nothing: the server answers for an application that ends without an answer."""
+
+
+def request_of_scope(scope: Mapping[str, Any]) -> HandshakeRequest:
+    """The request that a WebSocket scope describes."""
+    headers = Headers(
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
+    )
+    target = (scope.get("raw_path") or b"").decode("latin-1") or quote(scope["path"])
+    query = (scope.get("query_string") or b"").decode("latin-1")
+    # Some servers leave the query in raw_path.
+    target = target.partition("?")[0] + (f"?{query}" if query else "")
+    return HandshakeRequest(
+        host=headers.get("host", ""),
+        target=target,
+        headers=headers,
+        # It may be missing.
+        subprotocols=tuple(scope.get("subprotocols") or offered_subprotocols(headers)),
+        remote_address=_address(scope.get("client")),
+    )
+
+
+def _byte_pairs(fields: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Header fields as ASGI has them: bytes, the names in lower case."""
+    return [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in fields]
+
+
+def _address(value: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    return None if value is None else tuple(value)
+
+
+def _state(asgi: Any, name: str) -> int:
+    """One of the two states of a framework's WebSocket object, as a number."""
+    state = getattr(asgi, name, 0)
+    return int(getattr(state, "value", state))
+
+
+class ASGILink:
+    """
+    An open WebSocket that an ASGI server carries.
+
+    Attributes:
+        state: OPEN, CLOSING or CLOSED.
+        ending: How it ended; None exactly while it is OPEN.
+        inbox: What has arrived.
+        task: The task that reads in the background.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bytes_in",
+        "_bytes_out",
+        "_callbacks",
+        "_closed_waiters",
+        "_closing",
+        "_interrupted",
+        "_loop",
+        "_messages_out",
+        "_options",
+        "_receive",
+        "_resumed",
+        "_scope",
+        "_send",
+        "_senders",
+        "_streaming",
+        "_writing",
+        "ending",
+        "inbox",
+        "state",
+        "task",
+    )
+
+    def __init__(
+        self, scope: Mapping[str, Any], receive: Receive, send: Send, options: Options
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.state = State.OPEN
+        self.ending: Ending | None = None
+        self.inbox = Inbox(loop, options.marks, self._pause_reading, self._resume_reading)
+        self._loop = loop
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._options = options
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._messages_out = 0
+        self._streaming = False
+        self._resumed: asyncio.Future[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        # Tasks inside the server's send(), and those of them that our end has
+        # woken, with the cancellations they had before.
+        self._senders: set[asyncio.Task[Any]] = set()
+        self._interrupted: dict[asyncio.Task[Any], int] = {}
+        self._closed_waiters: list[asyncio.Future[None]] = []
+        self._callbacks: list[Callable[[], None]] = []
+        self.task: asyncio.Task[None] = loop.create_task(self._read(), name="simplews: ASGI reader")
+
+    # ------------------------------------------------------- what it can tell
+
+    @property
+    def stats(self) -> Stats:
+        """Counters, as they stand; bytes are those of messages, the server knows no others."""
+        return Stats(
+            messages_in=self.inbox.taken + len(self.inbox.messages),
+            messages_out=self._messages_out,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+        )
+
+    @property
+    def latency(self) -> None:
+        """None: the server does not tell."""
+
+    @property
+    def streams(self) -> tuple[None, None]:
+        """None: the server has them."""
+        return None, None
+
+    def get_extra_info(self, name: str) -> Any:
+        """``peername`` and ``sockname``, as far as the server tells them."""
+        key = {"peername": "client", "sockname": "server"}.get(name)
+        return None if key is None else _address(self._scope.get(key))
+
+    # ------------------------------------------------------------ messages in
+
+    async def _read(self) -> None:
+        """Take the server's events until the client has left."""
+        receive, inbox = self._receive, self.inbox
+        try:
+            while self.ending is None:
+                event = await receive()
+                kind = event["type"]
+                if kind == "websocket.receive":
+                    self._message(event)
+                    if inbox.paused:
+                        self._resumed = self._loop.create_future()
+                        await self._resumed
+                elif kind == "websocket.disconnect":
+                    self._client_left(event)
+                else:
+                    raise WebSocketRuntimeError(f"the ASGI server sent {kind!r}")
+        except Exception as exc:
+            self._lose(f"the ASGI server's receive() failed: {exc!r}", exc)
+
+    def _message(self, event: Event) -> None:
+        # Both keys may be there, one of them None.
+        data: str | bytes | None = event.get("text")
+        if data is None:
+            data = event.get("bytes") or b""
+        size = payload_size(data)
+        self._bytes_in += size
+        limit = self._options.max_message_size
+        if self.ending is not None:
+            return
+        if limit is not None and size > limit:
+            why = f"message of {size} bytes exceeds the limit of {limit} bytes"
+            self._close(Close(CloseCode.MESSAGE_TOO_BIG, why), why)
+            return
+        if self._streaming:
+            self._streaming = False
+            self.inbox.messages.append(Fragment(data, True))
+        else:
+            self.inbox.messages.append(data)
+        self.inbox.arrived(size + MESSAGE_OVERHEAD)
+
+    def _client_left(self, event: Event) -> None:
+        code = event.get("code")
+        close = Close(CloseCode.NO_STATUS_RCVD if code is None else code, event.get("reason") or "")
+        if close.code == CloseCode.ABNORMAL_CLOSURE:
+            self._lose(close.reason or "the ASGI server reports 1006, no Close frame", None)
+        elif self.ending is None:
+            self._end(Ending("peer", received=close))
+            self._gone()
+
+    def _pause_reading(self) -> None:
+        """Nothing: the reader looks at ``inbox.paused``."""
+
+    def _resume_reading(self) -> None:
+        if self._resumed is not None and not self._resumed.done():
+            self._resumed.set_result(None)
+
+    def begin_stream(self) -> None:
+        """Give out the next message as a stream, of one piece: the server joins fragments."""
+        self._streaming = True
+
+    def end_stream(self) -> None:
+        """Nobody wants the stream any more."""
+        self._streaming = False
+        self.inbox.drop_fragments()
+
+    # ----------------------------------------------------------- messages out
+
+    def send_nowait(self, data: Data, compress: bool | None) -> bool:
+        """False: the server's send() is a coroutine function."""
+        return False
+
+    async def send(self, data: Data, compress: bool | None) -> None:
+        """
+        Send a message; the server waits for the peer if it is behind.
+
+        Cancellation:
+            As the server has it: the message may have been sent.
+        """
+        while self._writing is not None and self._writing is not asyncio.current_task():
+            await asyncio.wait([self._writing])
+        event: Event
+        if isinstance(data, str):
+            event = {"type": "websocket.send", "text": data}
+        elif isinstance(data, (bytes, bytearray, memoryview)):
+            data = bytes(data)
+            event = {"type": "websocket.send", "bytes": data}
+        else:
+            raise TypeError(
+                f"a message is str (text) or bytes, bytearray or memoryview (binary), "
+                f"not {type(data).__name__}"
+            )
+        size = payload_size(data)  # raises for what cannot be UTF-8
+        await self._hand_over(event)
+        self._messages_out += 1
+        self._bytes_out += size
+
+    async def _hand_over(self, event: Event) -> None:
+        """Give an event to the server; the end of the connection ends the wait."""
+        if self.ending is not None:
+            raise ConnectionClosed(self.ending)
+        task = asyncio.current_task()
+        assert task is not None
+        self._senders.add(task)
+        try:
+            await self._send(event)
+        except asyncio.CancelledError:
+            before = self._interrupted.pop(task, None)
+            if before is None or task.uncancel() > before or self.ending is None:
+                raise
+            raise ConnectionClosed(self.ending) from None
+        except OSError as exc:  # since version 2.4: the client has gone
+            self._lose(str(exc) or "the ASGI server says that the client has gone", exc)
+            assert self.ending is not None
+            raise ConnectionClosed(self.ending) from exc
+        except RuntimeError:
+            # A server that knows already that the client has left; so shall we.
+            await asyncio.sleep(0)
+            if self.ending is None:
+                raise
+            raise ConnectionClosed(self.ending) from None
+        finally:
+            self._senders.discard(task)
+
+    async def send_fragments(self, fragments: Fragments, compress: bool | None) -> None:
+        """
+        Send one message from pieces: joined, because ASGI has no fragments.
+
+        Cancellation:
+            Nothing has been sent.
+        """
+        pieces: list[Any] = []
+        async for piece in each(fragments):
+            if not isinstance(piece, (str, bytes, bytearray, memoryview)):
+                raise TypeError(f"a fragment is str or bytes-like, not {type(piece).__name__}")
+            if pieces and isinstance(piece, str) != isinstance(pieces[0], str):
+                raise TypeError("the fragments of a message are all text or all binary")
+            if self.ending is not None:
+                raise ConnectionClosed(self.ending)
+            pieces.append(piece)
+        if pieces:
+            whole = "".join(pieces) if isinstance(pieces[0], str) else b"".join(pieces)
+            await self.send(whole, compress)
+
+    def write_frames(self, frames: Frames) -> bool:
+        """Send a message made once for many, in a task; False if one is on its way."""
+        if self.ending is not None:
+            raise ConnectionClosed(self.ending)
+        if self._writing is not None:
+            return False
+        self._writing = self._loop.create_task(self._write(frames))
+        return True
+
+    async def _write(self, frames: Frames) -> None:
+        try:
+            await self.send(frames.data if frames.opcode == 1 else frames.payload, None)
+        except ConnectionClosed:
+            pass
+        except Exception:
+            self._options.logger.exception("the ASGI server's send() failed")
+            self.abort()
+        finally:
+            self._writing = None
+
+    async def writable(self) -> None:
+        """Wait until a message can be written, or the link has ended."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    async def ping(self, timeout: float | None) -> float:
+        """Raises: ASGI has no pings."""
+        raise WebSocketRuntimeError(
+            "ASGI has no pings, the server sends them by itself; measure the round trip with "
+            "messages of your own"
+        )
+
+    # ---------------------------------------------------------------- closing
+
+    def begin_close(self, close: Close) -> None:
+        """Hand *close* to the server, which does the closing handshake."""
+        if self.state is State.OPEN:
+            self._close(close, "")
+
+    def _close(self, close: Close, why: str) -> None:
+        self._end(Ending("us", sent=close, why=why, delegated=True))
+        self._closing = self._loop.create_task(self._send_close(close))
+
+    async def _send_close(self, close: Close) -> None:
+        try:
+            async with asyncio.timeout(self._options.close_timeout):
+                await self._send(
+                    {"type": "websocket.close", "code": close.code, "reason": close.reason}
+                )
+        except (OSError, RuntimeError):
+            pass  # the client has left meanwhile, and the server knows it
+        except Exception:
+            self._options.logger.exception("the ASGI server did not take a Close")
+        finally:
+            self._gone()
+
+    def abort(self) -> None:
+        """End at once; ASGI cannot drop a connection, so the client gets 1011."""
+        if self.ending is None:
+            self._end(Ending("lost", why="abort() was called on our side"))
+            close = Close(CloseCode.INTERNAL_ERROR)
+            self._closing = self._loop.create_task(self._send_close(close))
+
+    def _lose(self, why: str, cause: BaseException | None) -> None:
+        if self.ending is None:
+            self._end(Ending("lost", why=why, cause=cause))
+            self._gone()
+
+    def _end(self, ending: Ending) -> None:
+        """The one place where a connection stops to be open; everyone who waits is woken."""
+        self.ending = ending
+        self.state = State.CLOSING
+        self.inbox.end()
+        current = asyncio.current_task()
+        for task in self._senders:
+            if task is not current:
+                self._interrupted[task] = task.cancelling()
+                task.cancel()
+
+    def _gone(self) -> None:
+        """Nothing more will be said to the server, nor heard from it."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        if self.task is not asyncio.current_task():
+            self.task.cancel()
+        for waiter in self._closed_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    async def wait_closed(self) -> None:
+        """Wait until the server has the Close, or the client has left."""
+        if self.state is State.CLOSED:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._closed_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._closed_waiters:
+                self._closed_waiters.remove(waiter)
+
+    def on_closed(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once, when it is closed; now, if it is."""
+        if self.state is State.CLOSED:
+            callback()
+        else:
+            self._callbacks.append(callback)
