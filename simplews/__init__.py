@@ -7,11 +7,13 @@ from .errors import (
     ConnectionError,
     ConnectTimeout,
     InvalidURL,
+    NotInScope,
+    UnexpectedMessage,
     WebSocketDisconnect,
     WebSocketError,
     WebSocketRuntimeError,
 )
-from .payloads import HAS_ORJSON
+from .payloads import HAS_ORJSON, HAS_TYTX
 from .protocol.deflate import Deflate
 from .rooms import BroadcastResult, Rooms
 from .serve import Server, serve
@@ -28,11 +30,13 @@ from .types import (
     State,
     TextMessage,
 )
+from .websocket import WebSocket, WebSocketClose, WebSocketState
 
 __version__ = "0.1.0"
 
 __all__ = [
     "HAS_ORJSON",
+    "HAS_TYTX",
     "URL",
     "AioBase",
     "AioClient",
@@ -49,14 +53,19 @@ __all__ = [
     "Headers",
     "InvalidURL",
     "MessageType",
+    "NotInScope",
     "Response",
     "Rooms",
     "Server",
     "State",
     "TextMessage",
+    "UnexpectedMessage",
+    "WebSocket",
+    "WebSocketClose",
     "WebSocketDisconnect",
     "WebSocketError",
     "WebSocketRuntimeError",
+    "WebSocketState",
     "__version__",
     "serve",
 ]

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
 
-from .errors import ConnectionClosed, WebSocketRuntimeError
+from .errors import ConnectionClosed, UnexpectedMessage, WebSocketRuntimeError
 from .link.base import Data, Fragments, Link, Stats
 from .link.options import Options
 from .link.unopened import Unopened
-from .payloads import dump_json, load_json
+from .payloads import Dialect, dump_json, dump_typed, load_json, load_typed
 from .protocol.frames import Fragment, check_close
 from .types import BinaryMessage, Close, CloseCode, HandshakeRequest, Headers, State, TextMessage
 
@@ -282,16 +282,32 @@ class AioBase:
         text = dump_json(data)
         await self.send(text if mode == "text" else text.encode("utf-8"))
 
+    async def send_typed(self, data: Any, dialect: Dialect = "TYTX") -> None:
+        """
+        Send *data* as typed text: JSON in which a Decimal, a date, a datetime or a time survives.
+
+        Args:
+            data: Usually a dictionary.
+            dialect: ``"TYTX"``, or ``"JS"`` for peers that use genro-tytx.
+
+        Raises:
+            TypeError: *data* cannot be encoded; nothing was sent.
+            ValueError: A string of it would be read as a typed value, or there is
+                no such dialect.
+            ImportError: It is ``"JS"``, and genro-tytx is not installed.
+        """
+        await self.send(dump_typed(data, dialect))
+
     async def receive_text(self, timeout: float | Unset | None = UNSET) -> str:
         """
         Wait for a text message.
 
         Raises:
-            TypeError: It is binary; the error carries it as ``.message``.
+            UnexpectedMessage: It is binary; the error, a TypeError, has it as ``.message``.
             TimeoutError: *timeout* seconds passed.
             ConnectionClosed: See `receive`.
         """
-        return await self._receive_kind(str, "text", timeout)
+        return await self._receive_kind(str, timeout)
 
     async def receive_binary(self, timeout: float | Unset | None = UNSET) -> bytes:
         """
@@ -299,7 +315,7 @@ class AioBase:
 
         It is not called ``receive_bytes`` because that is the size of the first reads.
         """
-        return await self._receive_kind(bytes, "binary", timeout)
+        return await self._receive_kind(bytes, timeout)
 
     async def receive_json(
         self, timeout: float | Unset | None = UNSET, *, mode: Literal["text", "binary"] = "text"
@@ -309,33 +325,41 @@ class AioBase:
 
         Raises:
             ValueError: It is not JSON.
-            TypeError, TimeoutError, ConnectionClosed: See `receive_text`.
+            UnexpectedMessage, TimeoutError, ConnectionClosed: See `receive_text`.
         """
         if mode == "text":
             return load_json(await self.receive_text(timeout))
         return load_json(await self.receive_binary(timeout))
 
-    async def _receive_kind(self, kind: type[M], name: str, timeout: float | Unset | None) -> M:
+    async def receive_typed(self, timeout: float | Unset | None = UNSET) -> Any:
+        """
+        Wait for a text message and decode it as typed text.
+
+        Behind ``::TYTX`` or ``::JS``, strings such as ``"100.50::D"`` become what
+        they were; without a marker it is plain JSON.
+
+        Raises:
+            ValueError: It is not JSON, or a typed string is malformed.
+            ImportError: It is ``::JS``, and genro-tytx is not installed.
+            UnexpectedMessage, TimeoutError, ConnectionClosed: See `receive_text`.
+        """
+        return load_typed(await self.receive_text(timeout))
+
+    async def _receive_kind(self, kind: type[M], timeout: float | Unset | None) -> M:
         message = await self.receive(timeout)
         if message is None:
             raise TimeoutError("no message arrived within the timeout")
         if not isinstance(message, kind):
-            other = "binary" if name == "text" else "text"
-            error = TypeError(
-                f"expected a {name} message, got a {other} one; it is in .message, "
-                f"and receive() takes either"
-            )
-            error.message = message  # type: ignore[attr-defined]
-            raise error
+            raise UnexpectedMessage(message)
         return message
 
     async def iter_text(self) -> AsyncIterator[str]:
-        """Text messages until a normal end; TypeError for a binary one."""
+        """Text messages until a normal end; `UnexpectedMessage` for a binary one."""
         async for _ in self._until_closed():
             yield await self.receive_text(None)
 
     async def iter_bytes(self) -> AsyncIterator[bytes]:
-        """Binary messages until a normal end; TypeError for a text one."""
+        """Binary messages until a normal end; `UnexpectedMessage` for a text one."""
         async for _ in self._until_closed():
             yield await self.receive_binary(None)
 
@@ -516,6 +540,11 @@ class AioBase:
         """Close reason of the side that ended the connection; None before."""
         ending = self._link.ending
         return None if ending is None else ending.reason
+
+    @property
+    def accepted_subprotocol(self) -> str | None:
+        """The same as ``subprotocol``: the name that ASGI frameworks use."""
+        return self.subprotocol
 
     @property
     def stats(self) -> Stats:

@@ -8,7 +8,9 @@ An exception answers two questions: whose fault, and what now::
     │   └── InvalidURL           ... because of its URL; also ValueError
     ├── WebSocketDisconnect      the ASGI word for "the peer left"
     │   └── ConnectionClosed     it was open and is not now
-    └── WebSocketRuntimeError    called in the wrong state; nothing was sent
+    ├── WebSocketRuntimeError    called in the wrong state; nothing was sent
+    │   └── NotInScope           ... without what puts it there; also AssertionError
+    └── UnexpectedMessage        text for binary, or the reverse; also TypeError
 
     ProtocolError                inside: the peer broke a rule; carries the close code to send
 """
@@ -27,7 +29,9 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionError",
     "InvalidURL",
+    "NotInScope",
     "ProtocolError",
+    "UnexpectedMessage",
     "WebSocketDisconnect",
     "WebSocketError",
     "WebSocketRuntimeError",
@@ -40,6 +44,48 @@ class WebSocketError(RuntimeError):
 
 class WebSocketRuntimeError(WebSocketError):
     """A call that the present state does not allow. Nothing was sent or lost."""
+
+
+class NotInScope(WebSocketRuntimeError, AssertionError):
+    """
+    The ASGI scope lacks what was asked for: the middleware that adds it is not installed.
+
+    Attributes:
+        key: The key that the scope does not have.
+        source: What would have put it there.
+    """
+
+    def __init__(self, key: str, source: str) -> None:
+        super().__init__(key, source)
+        self.key = key
+        self.source = source
+
+    def __str__(self) -> str:
+        return f"the scope has no {self.key!r}: {self.source} adds it, and must be installed"
+
+
+class UnexpectedMessage(WebSocketError, TypeError):
+    """
+    The peer sent a text message where a binary one was expected, or the reverse.
+
+    The message has been taken, and is kept here.
+
+    Attributes:
+        message: The message: ``str`` if it was text, ``bytes`` if it was binary.
+    """
+
+    def __init__(self, message: str | bytes) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        expected, came = ("binary", "text")
+        if not isinstance(self.message, str):
+            expected, came = came, expected
+        return (
+            f"expected a {expected} message, got a {came} one; it is in .message, "
+            f"and receive() takes either"
+        )
 
 
 class ConnectionError(WebSocketError, builtins.ConnectionError):

@@ -8,9 +8,10 @@ told when it is gone.
 What aiohttp would do with the connection when the handler is done (answer once
 more, complain about a missing return, log a traceback where the answer is out)
 is decided here: from the moment of the answer on, the connection's
-``RequestHandler`` is of a subclass that knows of it. What it touches has been the
-same since aiohttp 3.9: four methods, `set_parser` and `_task_handler`.
-`tests/aiohttp` runs against each version since.
+``RequestHandler`` is of a subclass that knows of it, and has no transport to write
+to. What it touches has been the same since aiohttp 3.9: four methods, `set_parser`,
+`transport`, `_close` and `_task_handler`. `tests/aiohttp` runs against each version
+since.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import asyncio
 import functools
 import importlib
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import ConnectionClosed, ConnectionError, WebSocketRuntimeError
@@ -31,7 +33,7 @@ from ..protocol.handshake import (
     check_upgrade,
     make_request,
 )
-from ..types import Close, CloseCode, HandshakeRequest, Headers, Response
+from ..types import Close, CloseCode, HandshakeRequest, Headers, Response, State
 from .base import Link
 from .options import Options
 from .sources import Gone, Streams, no_delay
@@ -65,7 +67,7 @@ class AiohttpSource:
             raise TypeError(
                 f"aiohttp= takes the request of an aiohttp.web handler, not {type(request)!r}"
             )
-        if _key() in request:
+        if _answer_to(request) is not None or request.writer.output_size > 0:
             raise WebSocketRuntimeError("this request has been answered already")
         self._request = request
         self._logger = logging.getLogger("simplews.server")
@@ -75,6 +77,7 @@ class AiohttpSource:
         """The request that aiohttp has read."""
         request = self._request
         if request.transport is None:
+            self._answered(_switching_class()(status=499, reason="Client Closed Request"))
             raise Gone("it left before its request was handled")
         no_delay(request.transport.get_extra_info("socket"))
         if request.version < (1, 1):
@@ -99,15 +102,18 @@ class AiohttpSource:
         accepted = accept_request(request, subprotocol, options.deflate, extra_headers)
         response = _switching_class()(status=101, reason="Switching Protocols")
         for name, value in accepted.fields:
-            response.headers.add(name, value)
+            response.headers.add(name, _sent(value))
         response.force_close()
         try:
             await response.prepare(self._request)
         except OSError as exc:
+            if not self._left():
+                raise  # of a signal handler
+            self._answered(response)
             raise Gone(str(exc) or "it left during the handshake") from exc
+        answer = self._answered(response)
         if self._request.transport is None:
             raise Gone("it left during the handshake")
-        answer = self._answered(response)
         (reader, writer), early = _take_transport(self._request)
         link = await WireLink.take_over(
             reader,
@@ -126,24 +132,50 @@ class AiohttpSource:
         """Let aiohttp send *response*; the connection stays what it is to aiohttp."""
         web = importlib.import_module("aiohttp.web")
         fields, body = check_response(response)
-        sent = web.Response(status=response.status, body=body, headers=fields)
-        self._answered(sent)
+        # RFC 9110 §7.8: who sends Upgrade names it in Connection.
+        if any(name.lower() == "upgrade" for name, _ in fields):
+            keep = self._request.keep_alive
+            fields.append(("Connection", "Upgrade" if keep else "close, Upgrade"))
+        sent = web.Response(status=response.status, body=body)
+        for name, value in fields:
+            sent.headers.add(name, _sent(value))
         try:
             await sent.prepare(self._request)
             await sent.write_eof()
         except OSError:
-            pass  # it left
+            if not self._left():
+                raise
+        self._answered(sent)
 
     def abort(self) -> None:
         """Nothing: aiohttp answers for a handler that raises."""
+
+    def _left(self) -> bool:
+        transport = self._request.transport
+        return transport is None or transport.is_closing()
 
     def _answered(self, response: Any) -> _Answer:
         """From here on, nothing that the handler returns or raises is an answer any more."""
         protocol: Any = self._request.protocol
         answer = _Answer(protocol, response, self._logger)
-        self._request[_key()] = answer
+        # Every clone of the request, which a middleware may make, has the same writer.
+        self._request.writer.simplews_answer = answer
         protocol.__class__ = _answered_class(protocol.__class__)
         return answer
+
+
+def _answer_to(request: Any) -> _Answer | None:
+    """How *request*, or another clone of the same, was answered."""
+    answer = getattr(request.writer, "simplews_answer", None)
+    return answer if isinstance(answer, _Answer) else None
+
+
+def _sent(value: str) -> str:
+    """What aiohttp, which writes UTF-8, is given to write the bytes that *value* stands for."""
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return value  # no text becomes those bytes
 
 
 def _take_transport(request: Any) -> tuple[Streams, bytes]:
@@ -157,7 +189,9 @@ def _take_transport(request: Any) -> tuple[Streams, bytes]:
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
-    return (reader, asyncio.StreamWriter(transport, protocol, reader, loop)), bytes(rest.data)
+    early = bytes(rest.data)
+    rest.data.clear()
+    return (reader, asyncio.StreamWriter(transport, protocol, reader, loop)), early
 
 
 class _Rest:
@@ -173,6 +207,48 @@ class _Rest:
 
     def feed_eof(self) -> None:
         """The connection is gone; its link knows."""
+
+
+class _Taken:
+    """
+    The transport that aiohttp still sees when a link has it.
+
+    Args:
+        transport: The transport.
+        link: Who has it.
+    """
+
+    def __init__(self, transport: asyncio.BaseTransport, link: WireLink) -> None:
+        self._transport = transport
+        self._link = link
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """No answer of aiohttp's may get into our stream."""
+        raise ConnectionResetError("this connection has become a WebSocket")
+
+    writelines = write
+
+    def close(self) -> None:
+        """aiohttp drops the connection: its handler was cancelled, or has not ended in time."""
+        self._link.begin_close(Close(CloseCode.INTERNAL_ERROR))
+        self._transport.close()
+
+
+class _Uncancelled:
+    """A task as it looks to a connection that is lost, and cannot cancel it."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        """Call *callback* when the task is done."""
+        self._task.add_done_callback(callback)
+
+    def cancel(self) -> None:
+        """It has not lost its client: they took leave of each other."""
 
 
 class _Answer:
@@ -197,8 +273,12 @@ class _Answer:
 
     def opened(self, link: WireLink) -> None:
         """The answer was 101, and *link* has the transport."""
+        protocol = self._protocol
         self.link = link
-        _links[self._protocol] = link
+        _links[protocol] = link
+        protocol.transport = _Taken(protocol.transport, link)
+        if protocol._close:
+            _going_away(protocol)  # it began to shut down meanwhile
         link.on_closed(self._lost)
 
     def _lost(self) -> None:
@@ -206,12 +286,13 @@ class _Answer:
         assert self.link is not None
         ending = self.link.ending
         assert ending is not None
-        del _links[self._protocol]
-        if ending.by != "lost":
-            # With `handler_cancellation`, aiohttp cancels the handler of a client that
-            # disconnects. One that took its leave has not disconnected.
-            self._protocol._task_handler = None
-        self._protocol.connection_lost(ending.cause if isinstance(ending.cause, OSError) else None)
+        protocol = self._protocol
+        del _links[protocol]
+        # With `handler_cancellation`, aiohttp cancels the handler of a client that
+        # disconnects. One that took its leave has not disconnected.
+        if ending.by != "lost" and protocol._task_handler is not None:
+            protocol._task_handler = _Uncancelled(protocol._task_handler)
+        protocol.connection_lost(ending.cause if isinstance(ending.cause, OSError) else None)
 
     def failed(self, request: Any, exc: BaseException) -> None:
         """The handler raised *exc*, which nobody can be told by HTTP any more."""
@@ -222,31 +303,21 @@ class _Answer:
         if isinstance(exc, ConnectionError) and self.link is None:
             self._logger.info("%s %s: %s", request.remote, request.path, exc)
             return
-        self._logger.error(
-            "the handler of %s for %s raised; its connection is closed with 1011",
-            request.path,
-            request.remote,
-            exc_info=exc,
-        )
-        if self.link is not None:
+        what = "the handler of %s for %s raised"
+        if self.link is not None and self.link.state is State.OPEN:
+            what += "; its connection is closed with 1011"
             self.link.begin_close(Close(CloseCode.INTERNAL_ERROR))
+        self._logger.error(what, request.path, request.remote, exc_info=exc)
 
     def done(self) -> None:
         """aiohttp has finished with the request; a connection that goes on is its own again."""
+        self.response = None  # which knows the request, which knows us
         if self.link is None:
             self._protocol.__class__ = self._kind
 
 
 # The open links, by the RequestHandler that had the connection before.
 _links: dict[Any, WireLink] = {}
-
-
-@functools.cache
-def _key() -> Any:
-    """Where a request keeps its `_Answer`."""
-    web: Any = importlib.import_module("aiohttp.web")
-    # aiohttp 3.14 warns of keys that are strings.
-    return web.RequestKey("simplews", object) if hasattr(web, "RequestKey") else "simplews"
 
 
 def _going_away(protocol: Any) -> None:
@@ -264,9 +335,12 @@ def _answered_class(kind: Any) -> Any:
 
         async def finish_response(self, request: Any, resp: Any, start_time: Any) -> Any:
             """The handler is done, and returned *resp* (an exception of HTTP, if it raised one)."""
-            answer = request[_key()]
-            if isinstance(resp, Exception):
-                answer.failed(request, resp)
+            answer = _answer_to(request)
+            assert answer is not None
+            # Behind a refusal, an exception of HTTP is one more way to return a response.
+            raised = sys.exception()
+            if answer.link is not None and raised is not None and raised is resp:
+                answer.failed(request, raised)
             try:
                 return await super().finish_response(request, answer.response, start_time)
             finally:
@@ -275,9 +349,11 @@ def _answered_class(kind: Any) -> Any:
         def handle_error(
             self, request: Any, status: int = 500, exc: Any = None, message: Any = None
         ) -> Any:
-            """The handler raised *exc*; TimeoutError, when *status* is 504."""
-            answer = request[_key()]
-            answer.failed(request, TimeoutError() if exc is None else exc)
+            """The handler raised *exc*, which is being handled."""
+            answer = _answer_to(request)
+            assert answer is not None
+            # A TimeoutError is not passed on.
+            answer.failed(request, exc or sys.exception() or TimeoutError())
             return answer.response
 
         def close(self) -> None:

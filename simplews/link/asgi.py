@@ -24,11 +24,15 @@ from .inbox import Inbox
 from .options import Options
 from .sources import Gone
 
-__all__ = ["ASGILink", "ASGISource"]
+__all__ = ["ASGILink", "ASGISource", "byte_pairs", "request_of_scope"]
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
+
+# Some servers take messages without waiting, also when nobody is there any more: one
+# in 64 lets the reader have its turn.
+_BURST = 63
 
 _DENIAL = "websocket.http.response"
 
@@ -92,7 +96,7 @@ class ASGISource:
         if not self.accepted:
             event: Event = {"type": "websocket.accept", "subprotocol": subprotocol}
             if extra_headers:  # since version 2.1
-                event["headers"] = _byte_pairs(extra_headers)
+                event["headers"] = byte_pairs(extra_headers)
             try:
                 await self._send(event)
             except OSError as exc:  # since version 2.4
@@ -105,9 +109,7 @@ class ASGISource:
             raise WebSocketRuntimeError("this WebSocket has been accepted already; close() it")
         with contextlib.suppress(OSError):
             if _DENIAL not in (self._scope.get("extensions") or {}):
-                await self._send(
-                    {"type": "websocket.close", "code": CloseCode.POLICY_VIOLATION, "reason": ""}
-                )
+                await self._send(_close_event(Close(CloseCode.POLICY_VIOLATION)))
                 return
             fields, body = check_response(response)
             fields.append(("Content-Length", str(len(body))))
@@ -115,7 +117,7 @@ class ASGISource:
                 {
                     "type": f"{_DENIAL}.start",
                     "status": response.status,
-                    "headers": _byte_pairs(fields),
+                    "headers": byte_pairs(fields),
                 }
             )
             await self._send({"type": f"{_DENIAL}.body", "body": body, "more_body": False})
@@ -127,9 +129,10 @@ class ASGISource:
 def request_of_scope(scope: Mapping[str, Any]) -> HandshakeRequest:
     """The request that a WebSocket scope describes."""
     headers = Headers(
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in scope.get("headers") or ()
     )
-    target = (scope.get("raw_path") or b"").decode("latin-1") or quote(scope["path"])
+    target = (scope.get("raw_path") or b"").decode("latin-1") or quote(scope.get("path") or "/")
     query = (scope.get("query_string") or b"").decode("latin-1")
     # Some servers leave the query in raw_path.
     target = target.partition("?")[0] + (f"?{query}" if query else "")
@@ -143,7 +146,7 @@ def request_of_scope(scope: Mapping[str, Any]) -> HandshakeRequest:
     )
 
 
-def _byte_pairs(fields: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+def byte_pairs(fields: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """Header fields as ASGI has them: bytes, the names in lower case."""
     return [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in fields]
 
@@ -156,6 +159,11 @@ def _state(asgi: Any, name: str) -> int:
     """One of the two states of a framework's WebSocket object, as a number."""
     state = getattr(asgi, name, 0)
     return int(getattr(state, "value", state))
+
+
+def _close_event(close: Close) -> Event:
+    # Some servers want an int, and no subclass.
+    return {"type": "websocket.close", "code": int(close.code), "reason": close.reason}
 
 
 class ASGILink:
@@ -242,7 +250,9 @@ class ASGILink:
         return None, None
 
     def get_extra_info(self, name: str) -> Any:
-        """``peername`` and ``sockname``, as far as the server tells them."""
+        """``peername``, ``sockname`` and ``scheme``, as far as the server tells them."""
+        if name == "scheme":
+            return self._scope.get("scheme")
         key = {"peername": "client", "sockname": "server"}.get(name)
         return None if key is None else _address(self._scope.get(key))
 
@@ -290,7 +300,8 @@ class ASGILink:
 
     def _client_left(self, event: Event) -> None:
         code = event.get("code")
-        close = Close(CloseCode.NO_STATUS_RCVD if code is None else code, event.get("reason") or "")
+        code = CloseCode.NO_STATUS_RCVD if code is None else code
+        close = Close(int(code), event.get("reason") or "")
         if close.code == CloseCode.ABNORMAL_CLOSURE:
             self._lose(close.reason or "the ASGI server reports 1006, no Close frame", None)
         elif self.ending is None:
@@ -340,6 +351,8 @@ class ASGILink:
                 f"not {type(data).__name__}"
             )
         size = payload_size(data)  # raises for what cannot be UTF-8
+        if self._messages_out & _BURST == _BURST:
+            await asyncio.sleep(0)
         await self._hand_over(event)
         self._messages_out += 1
         self._bytes_out += size
@@ -358,16 +371,13 @@ class ASGILink:
             if before is None or task.uncancel() > before or self.ending is None:
                 raise
             raise ConnectionClosed(self.ending) from None
-        except OSError as exc:  # since version 2.4: the client has gone
-            self._lose(str(exc) or "the ASGI server says that the client has gone", exc)
+        except Exception as exc:
+            # The client has gone: OSError by version 2.4, RuntimeError from some servers,
+            # WebSocketDisconnect through Starlette's object. The reader may know more.
+            await asyncio.sleep(0)
+            self._lose(f"the ASGI server's send() failed: {str(exc) or exc!r}", exc)
             assert self.ending is not None
             raise ConnectionClosed(self.ending) from exc
-        except RuntimeError:
-            # A server that knows already that the client has left; so shall we.
-            await asyncio.sleep(0)
-            if self.ending is None:
-                raise
-            raise ConnectionClosed(self.ending) from None
         finally:
             self._senders.discard(task)
 
@@ -439,12 +449,22 @@ class ASGILink:
 
     async def _send_close(self, close: Close) -> None:
         try:
+            # granian does not send it while a receive() is pending.
+            self.task.cancel()
+            await asyncio.wait([self.task])
             async with asyncio.timeout(self._options.close_timeout):
-                await self._send(
-                    {"type": "websocket.close", "code": close.code, "reason": close.reason}
-                )
+                try:
+                    await self._send(_close_event(close))
+                except (OSError, RuntimeError, TimeoutError):
+                    raise
+                except Exception as exc:
+                    # daphne takes 1000 and 3000 to 4999 only, and would stay open.
+                    self._options.logger.warning(
+                        "the ASGI server does not take %s (%s), so the client gets 1000", close, exc
+                    )
+                    await self._send(_close_event(Close(CloseCode.NORMAL_CLOSURE)))
         except (OSError, RuntimeError):
-            pass  # the client has left meanwhile, and the server knows it
+            pass  # the client has left meanwhile (RuntimeError: and the server knows it)
         except Exception:
             self._options.logger.exception("the ASGI server did not take a Close")
         finally:

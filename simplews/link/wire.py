@@ -62,6 +62,7 @@ class WireLink(asyncio.Protocol):
     task: asyncio.Task[None] | None = None
 
     __slots__ = (
+        "_addresses",
         "_bytes_in",
         "_callbacks",
         "_closed_waiters",
@@ -106,6 +107,10 @@ class WireLink(asyncio.Protocol):
         self._writer = writer
         self._transport = transport
         self._streams_protocol = transport.get_protocol()
+        # A TLS transport that is closed does not know them any more.
+        self._addresses = {
+            name: transport.get_extra_info(name) for name in ("peername", "sockname")
+        }
         self._server = server
         self._options = options
         self._decoder = Decoder(server, options.max_message_size, agreement)
@@ -211,6 +216,8 @@ class WireLink(asyncio.Protocol):
 
     def get_extra_info(self, name: str) -> Any:
         """What the transport knows: ``peername``, ``sockname``, ``ssl_object`` ..."""
+        if name in self._addresses:
+            return self._addresses[name]
         return self._transport.get_extra_info(name)
 
     # --------------------------------------------------------------- bytes in

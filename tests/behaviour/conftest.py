@@ -20,6 +20,7 @@ import pytest
 from simplews import AioClient, AioServer, ConnectionClosed, serve
 from simplews import ConnectionError as OpenError
 
+from .. import hosts
 from ..tls import Tls
 
 Handler = Callable[[AioServer], Awaitable[object]]
@@ -198,7 +199,214 @@ def over_serve(context: Tls | None, path: Path | None = None) -> Source:
     return source
 
 
-SOURCES = ["socket", "socket+headers", "stream", "stream+tls", "serve", "serve+tls", "serve+unix"]
+class Failures:
+    """What handlers inside a host raise: the host would log it, here it is the test's."""
+
+    def __init__(self) -> None:
+        self._raised: list[Exception] = []
+
+    async def run(self, ws: AioServer, handler: Handler) -> None:
+        try:
+            await handler(ws)
+        except ConnectionClosed:
+            pass
+        except Exception as exc:
+            self._raised.append(exc)
+        finally:
+            await ws.close()
+
+    def report(self) -> None:
+        if self._raised:
+            raise self._raised[0]
+
+
+def over_aiohttp(context: Tls | None) -> Source:
+    """accept(aiohttp=): inside a handler of aiohttp's server."""
+
+    @contextlib.asynccontextmanager
+    async def source(handler: Handler, **options: Any) -> AsyncIterator[Address]:
+        failures = Failures()
+
+        async def handle(request: Any) -> Any:
+            ws = await AioServer.accept(aiohttp=request, **options)
+            await failures.run(ws, handler)
+            return ws.response
+
+        async with hosts.aiohttp_host(handle, context) as port:
+            yield Address(port, context.client if context else None)
+        failures.report()
+
+    return source
+
+
+def over_asgi(host: Callable[..., AbstractAsyncContextManager[int]], **host_options: Any) -> Source:
+    """accept(asgi=): inside an application of an ASGI server."""
+
+    @contextlib.asynccontextmanager
+    async def source(handler: Handler, **options: Any) -> AsyncIterator[Address]:
+        failures = Failures()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                ws = await AioServer.accept(asgi=(scope, receive, send), **options)
+            except OpenError:
+                return
+            await failures.run(ws, handler)
+
+        async with host(app, **host_options) as port:
+            yield Address(port, None)
+        failures.report()
+
+    return source
+
+
+ASGI_SOURCES: dict[str, Callable[[], Source]] = {
+    **{
+        f"uvicorn+{ws}": lambda ws=ws: over_asgi(hosts.uvicorn_host, ws=ws)  # type: ignore[misc]
+        for ws in hosts.UVICORN_WS
+    },
+    "hypercorn": lambda: over_asgi(hosts.hypercorn_host),
+    "granian": lambda: over_asgi(hosts.granian_host),
+    "daphne": lambda: over_asgi(hosts.daphne_host),
+}
+
+SOURCES = [
+    *("socket", "socket+headers", "stream", "stream+tls", "serve", "serve+tls", "serve+unix"),
+    *("aiohttp", "aiohttp+tls", *ASGI_SOURCES),
+]
+
+
+UVICORN = tuple(f"uvicorn+{ws}" for ws in hosts.UVICORN_WS)
+ASGI = tuple(ASGI_SOURCES)
+
+#: What a host makes impossible: why, where, and which tests (all their parameters, or
+#: those that begin so). docs/explanation/sources.md tells users the same.
+IMPOSSIBLE: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
+    (
+        "ASGI has no pings: the server sends them",
+        ASGI,
+        (
+            "test_ping_measures_the_round_trip_both_ways",
+            "test_ping_that_nobody_answers_times_out_and_closes_nothing",
+        ),
+    ),
+    (
+        "the server has the streams",
+        ASGI,
+        (
+            "test_stream_gives_pieces_as_they_arrive",
+            "test_leaving_a_stream_early_drops_the_rest_of_its_message",
+        ),
+    ),
+    (
+        "the server checks frames, and tells as much of it as it likes",
+        ASGI,
+        (
+            "test_a_broken_rule_has_its_code_on_the_wire_and_in_the_app",
+            "test_an_abandoned_fragmented_message_closes_with_1011",
+        ),
+    ),
+    (
+        "loses what arrives with the request",
+        (*UVICORN, "hypercorn", "daphne"),
+        (
+            "test_messages_in_the_segment_of_the_request_are_delivered",
+            "test_messages_in_the_segment_of_the_request_with_fin_are_delivered",
+        ),
+    ),
+    (
+        "drops a client that ends its side of TCP before the request is handled",
+        ("aiohttp",),
+        ("test_messages_in_the_segment_of_the_request_with_fin_are_delivered",),
+    ),
+    (
+        "reports a lost connection as 1005",
+        ("uvicorn+websockets-sansio", "uvicorn+wsproto", "granian"),
+        (
+            "test_messages_before_a_lost_connection_are_returned",
+            "test_end_of_tcp_without_a_close_is_1006",
+        ),
+    ),
+    (
+        "reports every Close of the client as 1006",
+        ("hypercorn",),
+        (
+            "test_codes_and_reasons_arrive_both_ways",
+            "test_both_closes_are_kept_with_who_was_first",
+            "test_close_takes_code_and_reason_in_either_order",
+            "test_context_manager_closes_with_1011_when_its_block_raises",
+        ),
+    ),
+    (
+        "does not tell the close reason",
+        ("granian", "daphne"),
+        (
+            "test_codes_and_reasons_arrive_both_ways",
+            "test_both_closes_are_kept_with_who_was_first",
+            "test_close_takes_code_and_reason_in_either_order",
+        ),
+    ),
+    (
+        "notices a Close only when the client reads",
+        ("uvicorn+websockets", "hypercorn"),
+        ("test_an_end_wakes_every_waiter[{}-peer closes]",),
+    ),
+    (
+        "hangs at the end of a connection whose messages nobody takes",
+        ("hypercorn",),
+        ("test_an_app_that_does_not_receive_stops_the_peer_and_only_that_one",),
+    ),
+    (
+        "takes whatever is sent and reads whatever comes, without bound",
+        ("daphne",),
+        (
+            "test_an_end_wakes_every_waiter",
+            "test_close_during_a_blocked_large_send_ends_at_the_deadline",
+            "test_a_peer_that_does_not_read_blocks_our_send",
+            "test_an_app_that_does_not_receive_stops_the_peer_and_only_that_one",
+            "test_reading_goes_on_when_the_app_receives_again",
+        ),
+    ),
+    (
+        "sends no close reason, and no codes but 1000 and 3000 to 4999",
+        ("daphne",),
+        (
+            "test_messages_before_the_close_are_returned_then_the_close",
+            "test_too_big_a_message_is_1009_on_both_sides",
+            "test_loop_raises_unless_the_end_was_normal",
+        ),
+    ),
+    (
+        "takes 1014 for a reserved code",
+        ("uvicorn+wsproto",),
+        ("test_codes_and_reasons_arrive_both_ways[{}-1014]",),
+    ),
+    (
+        "waits 10 s for the answer to a Close, though we do not",
+        ("uvicorn+websockets",),
+        ("test_close_ends_though_the_peer_never_answers",),
+    ),
+    (
+        "drops empty messages",
+        ("daphne",),
+        ("test_echo[{}-str-0]", "test_echo[{}-bytes-0]"),
+    ),
+    (
+        "does not compress",
+        ("granian", "daphne"),
+        ("test_compression_is_agreed_on_and_changes_no_message[{}-deflate]",),
+    ),
+]
+
+
+def impossible(test: str, kind: str) -> str | None:
+    """Why the test (its name with parameters) cannot hold over the source, if so."""
+    for reason, kinds, tests in IMPOSSIBLE:
+        if kind in kinds and test.partition("[")[0] in tests:
+            return reason
+        if kind in kinds and any(test == name.format(kind) for name in tests):
+            return reason
+    return None
 
 
 @pytest.fixture(params=SOURCES)
@@ -207,7 +415,14 @@ def server(request: pytest.FixtureRequest, tls: Tls, tmp_path: Path) -> Source:
     kind = str(request.param)
     if kind == "serve+unix" and not hasattr(socket, "AF_UNIX"):
         pytest.skip("this platform has no Unix sockets")
+    reason = impossible(request.node.name, kind)
+    if reason is not None:
+        pytest.skip(f"{kind}: {reason}")
+    if kind in ASGI_SOURCES:
+        return ASGI_SOURCES[kind]()
     sources: dict[str, Source] = {
+        "aiohttp": over_aiohttp(None),
+        "aiohttp+tls": over_aiohttp(tls),
         "socket": over_socket,
         "socket+headers": over_socket_with_headers,
         "stream": over_stream(None),
@@ -217,6 +432,12 @@ def server(request: pytest.FixtureRequest, tls: Tls, tmp_path: Path) -> Source:
         "serve+unix": over_serve(None, tmp_path / "ws.sock"),
     }
     return sources[kind]
+
+
+@pytest.fixture
+def asgi(request: pytest.FixtureRequest) -> bool:
+    """Whether an ASGI server has the handshakes, the frames and the pings."""
+    return request.node.callspec.params["server"] in ASGI_SOURCES
 
 
 @pytest.fixture(autouse=True)
