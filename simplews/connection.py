@@ -69,12 +69,14 @@ class AioBase:
         self._link = cast(Link, Unopened(type(self).__name__))
         self._inbox = self._link.inbox
         self._messages = self._inbox.messages
+        self._wait = self._link.wait
 
     def _attach(self, link: Link, side: str) -> None:
         """The opening handshake is done: *link* carries the messages from here on."""
         self._link = link
         self._inbox = link.inbox
         self._messages = link.inbox.messages
+        self._wait = link.wait
         link.on_closed(functools.partial(self._log_life, side, time.monotonic()))
         link.on_closed(self._closed)
 
@@ -179,7 +181,7 @@ class AioBase:
                 raise self._closed_error()
             self._link.flush()
             limit = self._options.receive_timeout if isinstance(timeout, Unset) else timeout
-            if not await self._inbox.wait(limit):
+            if not await self._wait(limit):
                 return None
 
     async def receive_stream(self) -> AsyncIterator[str | bytes]:
@@ -228,7 +230,7 @@ class AioBase:
             if self._inbox.ended:
                 raise self._closed_error()
             self._link.flush()
-            await self._inbox.wait(None)
+            await self._wait(None)
         return cast(Fragment, self._inbox.get())
 
     def _leave_stream(self) -> None:
@@ -378,7 +380,7 @@ class AioBase:
                         return
                     raise error
                 self._link.flush()
-                await self._inbox.wait(None)
+                await self._wait(None)
             yield
 
     # ------------------------------------------------------------------- life

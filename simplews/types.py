@@ -144,8 +144,8 @@ class Ending:
         received: The Close that the peer sent, or None.
         why: What made us end it, or how it was lost.
         cause: The exception behind it, if any.
-        delegated: Whether somebody else does the closing handshake (an ASGI
-            server), and does not tell how it went.
+        delegated: Whether an ASGI server did the closing handshake in our place:
+            it does not tell how it went, and ends connections when it shuts down.
     """
 
     by: Literal["peer", "us", "lost"]
@@ -168,7 +168,7 @@ class Ending:
     @property
     def normal(self) -> bool:
         """Whether it ended as planned: 1000, 1001, or a Close without a code."""
-        return self.code in (1000, 1001, 1005)
+        return self.code in (1000, 1001, 1005) or (self.delegated and self.by == "peer")
 
     @property
     def _first(self) -> Close:
@@ -180,6 +180,8 @@ class Ending:
 
     def explain(self) -> str:
         """One sentence: who ended it, with which codes, and why."""
+        if self.by == "peer" and self.delegated:
+            return f"the server that carries the connection ended it with {self.received}"
         if self.by == "peer":
             answer = f"; we answered {self.sent}" if self.sent else ""
             return f"the peer closed the connection with {self.received}{answer}"

@@ -51,6 +51,8 @@ def _listener() -> socket.socket:
     """A socket that listens on a free port of this machine."""
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
+    # Inherited by what it accepts; asyncio sets it only where `proto` says TCP.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
 

@@ -14,7 +14,9 @@ from simplews.errors import (
     ConnectionError,
     ConnectTimeout,
     InvalidURL,
+    NotInScope,
     ProtocolError,
+    UnexpectedMessage,
     WebSocketDisconnect,
     WebSocketError,
     WebSocketRuntimeError,
@@ -27,6 +29,8 @@ from simplews.types import Close, Ending, Headers
     [
         (WebSocketError, (RuntimeError,)),
         (WebSocketRuntimeError, (WebSocketError, RuntimeError)),
+        (NotInScope, (WebSocketRuntimeError, AssertionError)),
+        (UnexpectedMessage, (WebSocketError, TypeError)),
         (ConnectionError, (WebSocketError, builtins.ConnectionError, OSError)),
         (ConnectTimeout, (ConnectionError, TimeoutError, OSError)),
         (InvalidURL, (ConnectionError, ValueError)),

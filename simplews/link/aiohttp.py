@@ -290,9 +290,12 @@ class _Answer:
         del _links[protocol]
         # With `handler_cancellation`, aiohttp cancels the handler of a client that
         # disconnects. One that took its leave has not disconnected.
-        if ending.by != "lost" and protocol._task_handler is not None:
-            protocol._task_handler = _Uncancelled(protocol._task_handler)
+        task = protocol._task_handler
+        if ending.by != "lost" and task is not None:
+            protocol._task_handler = _Uncancelled(task)
         protocol.connection_lost(ending.cause if isinstance(ending.cause, OSError) else None)
+        # A server that shuts down cancels what does not end, but would have forgotten it.
+        protocol._task_handler = task
 
     def failed(self, request: Any, exc: BaseException) -> None:
         """The handler raised *exc*, which nobody can be told by HTTP any more."""
@@ -301,7 +304,7 @@ class _Answer:
         if isinstance(exc, ConnectionClosed) and exc.ending is ending:
             return
         if isinstance(exc, ConnectionError) and self.link is None:
-            self._logger.info("%s %s: %s", request.remote, request.path, exc)
+            self._logger.info("%s %s: %s", request.remote, request.path, str(exc))
             return
         what = "the handler of %s for %s raised"
         if self.link is not None and self.link.state is State.OPEN:
@@ -342,9 +345,11 @@ def _answered_class(kind: Any) -> Any:
             if answer.link is not None and raised is not None and raised is resp:
                 answer.failed(request, raised)
             try:
-                return await super().finish_response(request, answer.response, start_time)
+                sent = await super().finish_response(request, answer.response, start_time)
             finally:
                 answer.done()
+            # aiohttp 3.9 goes on with *resp* (True: the connection is not kept).
+            return sent if sent is not False else getattr(resp, "keep_alive", None) is None
 
         def handle_error(
             self, request: Any, status: int = 500, exc: Any = None, message: Any = None

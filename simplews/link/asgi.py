@@ -2,15 +2,17 @@
 
 The server does the handshakes, the frames, the pings and the compression; what
 passes here are messages (ASGI's "WebSocket" specification, versions 2.0 to 2.5).
-One task reads ahead in the background, so that the client's leaving is noticed
-though the application only sends.
+While nobody waits in receive(), a task reads ahead in the background, so that the
+client's leaving is noticed though the application only sends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from types import CoroutineType
 from typing import Any
 from urllib.parse import quote
 
@@ -19,7 +21,7 @@ from ..protocol.codec import MESSAGE_OVERHEAD
 from ..protocol.frames import Fragment, payload_size
 from ..protocol.handshake import check_response, offered_subprotocols
 from ..types import Close, CloseCode, Ending, HandshakeRequest, Headers, Response, State
-from .base import Data, Fragments, Frames, Stats, each
+from .base import Data, Fragments, Frames, Stats, each, encode
 from .inbox import Inbox
 from .options import Options
 from .sources import Gone
@@ -29,6 +31,10 @@ __all__ = ["ASGILink", "ASGISource", "byte_pairs", "request_of_scope"]
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
+
+# Seconds after which a task that is not in receive() is elsewhere, and the reader in the
+# background starts, to notice that the client leaves.
+_ELSEWHERE = 0.02
 
 # Some servers take messages without waiting, also when nobody is there any more: one
 # in 64 lets the reader have its turn.
@@ -174,7 +180,6 @@ class ASGILink:
         state: OPEN, CLOSING or CLOSED.
         ending: How it ended; None exactly while it is OPEN.
         inbox: What has arrived.
-        task: The task that reads in the background.
     """
 
     __slots__ = (
@@ -184,21 +189,28 @@ class ASGILink:
         "_callbacks",
         "_closed_waiters",
         "_closing",
+        "_deadline",
+        "_direct",
+        "_first",
+        "_heard_all",
         "_interrupted",
+        "_limit",
         "_loop",
         "_messages_out",
         "_options",
+        "_reading",
         "_receive",
         "_resumed",
         "_scope",
         "_send",
         "_senders",
         "_streaming",
+        "_task",
+        "_watch",
         "_writing",
         "ending",
         "inbox",
         "state",
-        "task",
     )
 
     def __init__(
@@ -213,6 +225,8 @@ class ASGILink:
         self._receive = receive
         self._send = send
         self._options = options
+        limit = options.max_message_size
+        self._limit: float = math.inf if limit is None else limit
         self._bytes_in = 0
         self._bytes_out = 0
         self._messages_out = 0
@@ -226,7 +240,15 @@ class ASGILink:
         self._interrupted: dict[asyncio.Task[Any], int] = {}
         self._closed_waiters: list[asyncio.Future[None]] = []
         self._callbacks: list[Callable[[], None]] = []
-        self.task: asyncio.Task[None] = loop.create_task(self._read(), name="simplews: ASGI reader")
+        # Who calls the server's receive(): `_task`, or whoever waits in `wait`, who
+        # then stands in the inbox with `_reading` for a waiter.
+        self._task: asyncio.Task[None] | None = None
+        self._reading: asyncio.Future[None] = loop.create_future()
+        self._direct = True
+        self._first: Awaitable[Event] | None = None
+        self._heard_all = False
+        self._deadline: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = loop.call_later(_ELSEWHERE, self._look)
 
     # ------------------------------------------------------- what it can tell
 
@@ -239,6 +261,13 @@ class ASGILink:
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
         )
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The task that reads in the background, from now on; None after the end."""
+        if self.inbox.reader is None:
+            self._start_reader()
+        return self._task
 
     @property
     def latency(self) -> None:
@@ -258,55 +287,121 @@ class ASGILink:
 
     # ------------------------------------------------------------ messages in
 
-    async def _read(self) -> None:
-        """Take the server's events until the client has left."""
-        receive, inbox = self._receive, self.inbox
-        try:
-            while self.ending is None:
-                event = await receive()
-                kind = event["type"]
-                if kind == "websocket.receive":
-                    self._message(event)
-                    if inbox.paused:
-                        self._resumed = self._loop.create_future()
-                        await self._resumed
-                elif kind == "websocket.disconnect":
-                    self._client_left(event)
-                else:
-                    raise WebSocketRuntimeError(f"the ASGI server sent {kind!r}")
-        except Exception as exc:
-            self._lose(f"the ASGI server's receive() failed: {exc!r}", exc)
+    async def wait(self, timeout: float | None) -> bool:
+        """
+        Wait until a message is there or the connection has ended; see `Inbox.wait`.
 
-    def _message(self, event: Event) -> None:
-        # Both keys may be there, one of them None.
-        data: str | bytes | None = event.get("text")
-        if data is None:
-            data = event.get("bytes") or b""
-        size = payload_size(data)
-        self._bytes_in += size
-        limit = self._options.max_message_size
-        if self.ending is not None:
-            return
-        if limit is not None and size > limit:
-            why = f"message of {size} bytes exceeds the limit of {limit} bytes"
-            self._close(Close(CloseCode.MESSAGE_TOO_BIG, why), why)
-            return
-        if self._streaming:
+        A task that waits without a timeout calls the server's receive() itself,
+        which saves a task switch and a turn of the loop for every message. In
+        all other cases the reader in the background does, because a receive()
+        that is cancelled may lose a message.
+        """
+        if timeout is not None or self._task is not None or not self._direct:
+            self._start_reader()
+            return await self.inbox.wait(timeout)
+        inbox = self.inbox
+        if inbox.waiter is not None:
+            inbox.check_single_reader()
+        pending = self._receive()
+        if pending.__class__ is not CoroutineType:
+            # granian's: it loses a message when it is cancelled.
+            self._direct = False
+            self._first = pending
+            self._start_reader()
+            return await inbox.wait(None)
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        inbox.waiter = self._reading
+        inbox.reader = task
+        try:
+            self._take(await pending)
+        except asyncio.CancelledError:
+            if not self._woken(task):
+                raise
+        except Exception as exc:
+            self._fail(exc)
+        finally:
+            inbox.waiter = inbox.reader = None
+            if self._watch is None:
+                self._watch = self._loop.call_later(_ELSEWHERE, self._look)
+        return True
+
+    def _look(self) -> None:
+        """Read in the background, unless somebody waits in `wait`."""
+        self._watch = None
+        if self.inbox.reader is None:
+            self._start_reader()
+
+    def _start_reader(self) -> None:
+        # One receive() at a time.
+        elsewhere = self.inbox.waiter is self._reading
+        if self._task is None and not self._heard_all and not elsewhere:
+            self._task = self._loop.create_task(self._read(), name="simplews: ASGI reader")
+
+    async def _read(self) -> None:
+        """Take the server's events in the background, until somebody else does."""
+        inbox = self.inbox
+        try:
+            while not self._heard_all:
+                pending, self._first = self._first or self._receive(), None
+                event = await pending
+                awaited = inbox.reader is not None
+                self._take(event)
+                if inbox.paused:
+                    self._resumed = self._loop.create_future()
+                    await self._resumed
+                elif awaited and self._direct:
+                    break
+        except Exception as exc:
+            self._fail(exc)
+        finally:
+            if self._task is asyncio.current_task():
+                self._task = None
+
+    def _take(self, event: Event) -> None:
+        """An event of the server."""
+        kind = event["type"]
+        if kind == "websocket.receive":
+            # Both keys may be there, one of them None.
+            data: str | bytes | None = event.get("text")
+            if data is None:
+                data = event.get("bytes") or b""
+            size = payload_size(data)
+            self._bytes_in += size
+            if size > self._limit:
+                if self.ending is None:
+                    why = f"message of {size} bytes exceeds the limit of {self._limit} bytes"
+                    self._close(Close(CloseCode.MESSAGE_TOO_BIG, why), why)
+                return
+            self.inbox.messages.append(Fragment(data, True) if self._streaming else data)
             self._streaming = False
-            self.inbox.messages.append(Fragment(data, True))
+            self.inbox.arrived(size + MESSAGE_OVERHEAD)
+        elif kind == "websocket.disconnect":
+            self._client_left(event)
         else:
-            self.inbox.messages.append(data)
-        self.inbox.arrived(size + MESSAGE_OVERHEAD)
+            self._fail(WebSocketRuntimeError(f"the ASGI server sent {kind!r}"))
 
     def _client_left(self, event: Event) -> None:
+        """The client has left; before that, a send() may have failed for it."""
+        self._heard_all = True
         code = event.get("code")
         code = CloseCode.NO_STATUS_RCVD if code is None else code
         close = Close(int(code), event.get("reason") or "")
         if close.code == CloseCode.ABNORMAL_CLOSURE:
             self._lose(close.reason or "the ASGI server reports 1006, no Close frame", None)
         elif self.ending is None:
-            self._end(Ending("peer", received=close))
-            self._gone()
+            # uvicorn says 1012 for itself, when it shuts down.
+            restart = close.code == CloseCode.SERVICE_RESTART
+            self._end(Ending("peer", received=close, delegated=restart))
+        elif self.ending.by == "lost":
+            self.ending = Ending("peer", received=close)
+        self._gone()
+
+    def _fail(self, exc: Exception) -> None:
+        """The server's receive() raised, or said what makes no sense."""
+        self._heard_all = True
+        self._lose(f"the ASGI server's receive() failed: {exc!r}", exc)
+        self._gone()
 
     def _pause_reading(self) -> None:
         """Nothing: the reader looks at ``inbox.paused``."""
@@ -337,49 +432,47 @@ class ASGILink:
         Cancellation:
             As the server has it: the message may have been sent.
         """
-        while self._writing is not None and self._writing is not asyncio.current_task():
-            await asyncio.wait([self._writing])
-        event: Event
-        if isinstance(data, str):
-            event = {"type": "websocket.send", "text": data}
-        elif isinstance(data, (bytes, bytearray, memoryview)):
-            data = bytes(data)
-            event = {"type": "websocket.send", "bytes": data}
-        else:
-            raise TypeError(
-                f"a message is str (text) or bytes, bytearray or memoryview (binary), "
-                f"not {type(data).__name__}"
-            )
-        size = payload_size(data)  # raises for what cannot be UTF-8
-        if self._messages_out & _BURST == _BURST:
-            await asyncio.sleep(0)
-        await self._hand_over(event)
-        self._messages_out += 1
-        self._bytes_out += size
-
-    async def _hand_over(self, event: Event) -> None:
-        """Give an event to the server; the end of the connection ends the wait."""
         if self.ending is not None:
             raise ConnectionClosed(self.ending)
-        task = asyncio.current_task()
+        event: Event
+        if data.__class__ is str:
+            event = {"type": "websocket.send", "text": data}
+        else:
+            # Some servers take no subclasses of str and bytes.
+            opcode, payload = encode(data)
+            data = str(data) if opcode == 1 else bytes(payload)
+            event = {"type": "websocket.send", "text" if opcode == 1 else "bytes": data}
+        # Raises for what cannot be UTF-8.
+        size = payload_size(data)
+        task = asyncio.current_task(self._loop)
         assert task is not None
+        while self._writing is not None and self._writing is not task:
+            await asyncio.wait([self._writing])
+        if self._messages_out & _BURST == _BURST:
+            await asyncio.sleep(0)
+        if self.ending is not None:
+            raise ConnectionClosed(self.ending)
         self._senders.add(task)
         try:
             await self._send(event)
         except asyncio.CancelledError:
-            before = self._interrupted.pop(task, None)
-            if before is None or task.uncancel() > before or self.ending is None:
+            if not self._woken(task):
                 raise
+            assert self.ending is not None
             raise ConnectionClosed(self.ending) from None
         except Exception as exc:
             # The client has gone: OSError by version 2.4, RuntimeError from some servers,
             # WebSocketDisconnect through Starlette's object. The reader may know more.
+            self._senders.discard(task)
+            self._start_reader()
             await asyncio.sleep(0)
             self._lose(f"the ASGI server's send() failed: {str(exc) or exc!r}", exc)
             assert self.ending is not None
             raise ConnectionClosed(self.ending) from exc
         finally:
             self._senders.discard(task)
+        self._messages_out += 1
+        self._bytes_out += size
 
     async def send_fragments(self, fragments: Fragments, compress: bool | None) -> None:
         """
@@ -449,9 +542,10 @@ class ASGILink:
 
     async def _send_close(self, close: Close) -> None:
         try:
-            # granian does not send it while a receive() is pending.
-            self.task.cancel()
-            await asyncio.wait([self.task])
+            if self._task is not None:
+                # granian does not send it while a receive() is pending.
+                self._task.cancel()
+                await asyncio.wait([self._task])
             async with asyncio.timeout(self._options.close_timeout):
                 try:
                     await self._send(_close_event(close))
@@ -478,28 +572,60 @@ class ASGILink:
             self._closing = self._loop.create_task(self._send_close(close))
 
     def _lose(self, why: str, cause: BaseException | None) -> None:
-        if self.ending is None:
-            self._end(Ending("lost", why=why, cause=cause))
-            self._gone()
+        """
+        The client has gone without a Close, or so it seems.
 
-    def _end(self, ending: Ending) -> None:
-        """The one place where a connection stops to be open; everyone who waits is woken."""
+        What it had sent may still be with the server, and with it a better reason.
+        """
+        if self.ending is None:
+            self._end(Ending("lost", why=why, cause=cause), drain=not self._heard_all)
+            if not self._heard_all:
+                self._start_reader()
+                self._deadline = self._loop.call_later(self._options.close_timeout, self._gone)
+
+    def _end(self, ending: Ending, *, drain: bool = False) -> None:
+        """
+        The one place where a connection stops to be open; everyone who waits is woken.
+
+        With *drain*, those who wait for a message are not: the reader goes on.
+        """
         self.ending = ending
         self.state = State.CLOSING
+        for task in list(self._senders):
+            self._interrupt(task)
+        if not drain:
+            self._end_reading()
+
+    def _end_reading(self) -> None:
+        """No message follows those that are there."""
+        self._heard_all = True
         self.inbox.end()
-        current = asyncio.current_task()
-        for task in self._senders:
-            if task is not current:
-                self._interrupted[task] = task.cancelling()
-                task.cancel()
+        reader = self.inbox.reader
+        if reader is not None and self.inbox.waiter is self._reading:
+            self._interrupt(reader)
+
+    def _interrupt(self, task: asyncio.Task[Any]) -> None:
+        """Wake *task*, which is inside the server; see `_woken`."""
+        if task is not asyncio.current_task() and task not in self._interrupted:
+            self._interrupted[task] = task.cancelling()
+            task.cancel()
+
+    def _woken(self, task: asyncio.Task[Any]) -> bool:
+        """Whether the cancellation of *task* was ours, because of our end; then it is undone."""
+        before = self._interrupted.pop(task, None)
+        return before is not None and task.uncancel() <= before
 
     def _gone(self) -> None:
         """Nothing more will be said to the server, nor heard from it."""
         if self.state is State.CLOSED:
             return
         self.state = State.CLOSED
-        if self.task is not asyncio.current_task():
-            self.task.cancel()
+        self._end_reading()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+        for timer in (self._watch, self._deadline):
+            if timer is not None:
+                timer.cancel()
         for waiter in self._closed_waiters:
             if not waiter.done():
                 waiter.set_result(None)

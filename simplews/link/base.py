@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -109,6 +109,10 @@ class Link(Protocol):
     def streams(self) -> tuple[asyncio.StreamReader | None, asyncio.StreamWriter | None]: ...
 
     def get_extra_info(self, name: str) -> Any: ...
+
+    def wait(self, timeout: float | None) -> Coroutine[Any, Any, bool]:
+        """Wait for a message or the end, see `Inbox.wait`."""
+        ...
 
     def send_nowait(self, data: Data, compress: bool | None) -> bool:
         """Send a short message if nobody has to wait for it; False if not."""

@@ -32,7 +32,8 @@ class Inbox:
         paused: Whether the source is paused on our account.
         ended: Whether no more messages will come.
         taken: Messages that `get` has returned.
-        waiter: What the reading task waits for, or None.
+        reader: The task that waits for a message, or None.
+        waiter: What it waits for, or None.
     """
 
     __slots__ = (
@@ -40,12 +41,12 @@ class Inbox:
         "_loop",
         "_marks",
         "_pause",
-        "_reader",
         "_resume",
         "_size",
         "ended",
         "messages",
         "paused",
+        "reader",
         "taken",
         "waiter",
     )
@@ -67,7 +68,7 @@ class Inbox:
         self._pause = pause
         self._resume = resume
         self.waiter: asyncio.Future[None] | None = None
-        self._reader: asyncio.Task[object] | None = None
+        self.reader: asyncio.Task[object] | None = None
         self._event: asyncio.Event | None = None
 
     @property
@@ -146,16 +147,16 @@ class Inbox:
         Cancellation:
             Safe; messages stay where they are.
         """
-        self.check_single_reader()
+        if self.waiter is not None:
+            self.check_single_reader()
         waiter: asyncio.Future[None] = self._loop.create_future()
         self.waiter = waiter
-        self._reader = asyncio.current_task()
+        self.reader = asyncio.current_task()
         timer = None if timeout is None else self._loop.call_later(timeout, _expire, waiter)
         try:
             await waiter
         finally:
-            self.waiter = None
-            self._reader = None
+            self.waiter = self.reader = None
             if timer is not None:
                 timer.cancel()
         return bool(self.messages) or self.ended
@@ -165,7 +166,7 @@ class Inbox:
         if self.waiter is not None:
             raise WebSocketRuntimeError(
                 f"{_name(asyncio.current_task())} called receive() while "
-                f"{_name(self._reader)} is already waiting in it; let one task receive "
+                f"{_name(self.reader)} is already waiting in it; let one task receive "
                 f"and hand the messages on"
             )
 

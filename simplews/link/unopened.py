@@ -59,7 +59,7 @@ class Unopened:
     async def _refuse_later(self, *_: object) -> NoReturn:
         self._refuse()
 
-    send = send_fragments = writable = ping = _refuse_later
+    send = send_fragments = writable = ping = wait = _refuse_later
 
     def get_extra_info(self, name: str) -> None:
         """None."""

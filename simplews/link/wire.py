@@ -86,6 +86,7 @@ class WireLink(asyncio.Protocol):
         "ending",
         "inbox",
         "state",
+        "wait",
     )
 
     def __init__(
@@ -102,6 +103,7 @@ class WireLink(asyncio.Protocol):
         self.state = State.OPEN
         self.ending: Ending | None = None
         self.inbox = Inbox(loop, options.marks, self._pause_reading, self._resume_reading)
+        self.wait = self.inbox.wait
         self._loop = loop
         self._reader = reader
         self._writer = writer

@@ -1,0 +1,586 @@
+"""ASGILink: what an ASGI server may do at each step, over a channel that tests hold.
+
+The channel is ASGI's own interface; real servers are in tests/behaviour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from simplews import (
+    AioServer,
+    Close,
+    ConnectionClosed,
+    Rooms,
+    State,
+    WebSocket,
+    WebSocketRuntimeError,
+)
+from simplews import ConnectionError as OpenError
+
+from ..peer import settled, until
+
+SCOPE = {
+    "type": "websocket",
+    "asgi": {"version": "3.0", "spec_version": "2.4"},
+    "path": "/a b",
+    "raw_path": b"/a%20b",
+    "query_string": b"x=1",
+    "headers": [(b"host", b"example.org"), (b"origin", b"https://example.org")],
+    "subprotocols": ["a", "b"],
+    "client": ["127.0.0.1", 5],
+    "server": ["127.0.0.1", 80],
+}
+
+
+class Server:
+    """The server's end: what it has to say, and what it was told."""
+
+    def __init__(self, **scope: Any) -> None:
+        self.scope: dict[str, Any] = {**SCOPE, **scope}
+        self.events: asyncio.Queue[Any] = asyncio.Queue()
+        self.sent: list[dict[str, Any]] = []
+        self.receiving = 0
+        self.blocked: asyncio.Future[None] | None = None
+        self.failure: Exception | None = None
+        self.events.put_nowait({"type": "websocket.connect"})
+
+    def say(self, kind: str, **fields: Any) -> None:
+        self.events.put_nowait({"type": f"websocket.{kind}", **fields})
+
+    async def receive(self) -> Any:
+        self.receiving += 1
+        try:
+            assert self.receiving == 1, "two receive() at once"
+            return await self.events.get()
+        finally:
+            self.receiving -= 1
+
+    async def send(self, event: Any) -> None:
+        if self.failure is not None:
+            raise self.failure
+        if self.blocked is not None:
+            await asyncio.shield(self.blocked)
+        self.sent.append(event)
+
+    def kinds(self) -> list[str]:
+        return [event["type"].partition(".")[2] for event in self.sent]
+
+    @property
+    def triple(self) -> tuple[Any, Any, Any]:
+        return self.scope, self.receive, self.send
+
+    async def accept(self, **options: Any) -> AioServer:
+        return await AioServer.accept(asgi=self.triple, **options)
+
+
+# ------------------------------------------------------------------- opening
+
+
+async def test_the_request_is_what_the_scope_tells() -> None:
+    """SPEC: the same `HandshakeRequest` in every source."""
+    ws = await Server().accept(subprotocols=["b"])
+    assert (ws.request.host, ws.request.target) == ("example.org", "/a%20b?x=1")
+    assert (ws.request.path, ws.request.query) == ("/a b", "x=1")
+    assert ws.request.subprotocols == ("a", "b")
+    assert ws.subprotocol == ws.accepted_subprotocol == "b"
+    assert ws.remote_address == ("127.0.0.1", 5)
+    assert ws.local_address == ("127.0.0.1", 80)
+    assert ws.response is None
+    await ws.close()
+
+
+async def test_a_scope_may_have_next_to_nothing() -> None:
+    """RELIABILITY: `subprotocols` may be missing; and so may most of the rest."""
+    server = Server()
+    server.scope = {
+        "type": "websocket",
+        "path": "/é",
+        "headers": [(b"sec-websocket-protocol", b"a, b")],
+    }
+    ws = await server.accept(subprotocols="b")
+    assert (ws.request.target, ws.subprotocol) == ("/%C3%A9", "b")
+    assert (ws.remote_address, ws.local_address) == (None, None)
+    await ws.close()
+
+
+async def test_headers_are_sent_only_if_there_are_some() -> None:
+    """ASGI 2.0 had none."""
+    server = Server()
+    await (await server.accept()).close()
+    assert server.sent[0] == {"type": "websocket.accept", "subprotocol": None}
+    server = Server()
+    await (await server.accept(extra_headers={"X-Name": "é"})).close()
+    assert server.sent[0]["headers"] == [(b"x-name", b"\xe9")]
+
+
+async def test_choose_subprotocol_sees_the_request_and_may_wait() -> None:
+    class Ours(AioServer):
+        async def choose_subprotocol(self, request: Any) -> str:
+            await asyncio.sleep(0)
+            return str(request.subprotocols[-1])
+
+    server = Server()
+    ws = await Ours.accept(asgi=server.triple)
+    assert (ws.subprotocol, server.sent[0]["subprotocol"]) == ("b", "b")
+    await ws.close()
+
+
+@pytest.mark.parametrize("extensions", [{}, {"websocket.http.response": {}}])
+async def test_a_foreign_origin_is_refused_as_the_server_can(extensions: Any) -> None:
+    server = Server(extensions=extensions)
+    with pytest.raises(OpenError, match=r"403 origin https://example\.org is not allowed") as caught:
+        await server.accept(origins=["https://other.org"])
+    assert caught.value.status_code == 403
+    if extensions:
+        assert server.kinds() == ["http.response.start", "http.response.body"]
+        assert server.sent[0]["status"] == 403
+    else:
+        assert server.kinds() == ["close"]
+
+
+async def test_reject_answers_with_what_it_is_told() -> None:
+    server = Server(extensions={"websocket.http.response": {}})
+    await AioServer.reject(
+        asgi=server.triple, status=401, extra_headers={"WWW-Authenticate": "Bearer"}, body="no"
+    )
+    start, body = server.sent
+    assert start["status"] == 401
+    assert start["headers"] == [(b"www-authenticate", b"Bearer"), (b"content-length", b"2")]
+    assert body["body"] == b"no"
+    with pytest.raises(ValueError, match="status 99"):
+        await AioServer.reject(asgi=Server().triple, status=99)
+
+
+@pytest.mark.parametrize("event", ["disconnect", "receive"])
+async def test_anything_but_connect_opens_nothing(event: str) -> None:
+    server = Server()
+    server.events.get_nowait()
+    server.say(event, code=1006)
+    with pytest.raises(OpenError, match=r"instead of 'websocket\.connect'"):
+        await server.accept()
+
+
+async def test_a_client_that_leaves_during_accept_is_no_connection() -> None:
+    """ASGI 2.4: send() may raise OSError."""
+    server = Server()
+    server.failure = OSError("gone")
+    with pytest.raises(OpenError, match="gone"):
+        await server.accept()
+
+
+async def test_a_facade_is_lifted_in_whatever_state_it_is() -> None:
+    """C1: `AioServer.accept(asgi=websocket)`, also after receive() and accept()."""
+    for steps in (0, 1, 2):
+        server = Server()
+        facade = WebSocket(*server.triple)
+        if steps > 0:
+            await facade.receive()
+        if steps > 1:
+            await facade.accept("b")
+        ws = await AioServer.accept(asgi=facade, subprotocols=["b"])
+        await ws.send("x")
+        await ws.close()
+        assert server.kinds() == ["accept", "send", "close"]
+        assert (ws.subprotocol, facade.connected) == ("b", False)
+    with pytest.raises(WebSocketRuntimeError, match="has been closed"):
+        AioServer.accept(asgi=facade)
+
+
+# ------------------------------------------------------------------ messages
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"text": "x"}, "x"),
+        ({"text": "x", "bytes": None}, "x"),
+        ({"text": None, "bytes": b"x"}, b"x"),
+        ({"text": ""}, ""),
+        ({"bytes": b""}, b""),
+        ({}, b""),
+    ],
+)
+async def test_both_keys_may_be_there(fields: Any, expected: str | bytes) -> None:
+    server = Server()
+    ws = await server.accept()
+    server.say("receive", **fields)
+    assert await ws.receive() == expected
+    await ws.close()
+
+
+async def test_a_message_is_read_by_the_task_that_waits_for_it() -> None:
+    """No task in between, and never two receive() at once."""
+    server = Server()
+    ws = await server.accept()
+    waiting = asyncio.ensure_future(ws.receive())
+    await settled()
+    tasks = asyncio.all_tasks()
+    server.say("receive", text="x")
+    assert await waiting == "x"
+    assert not any("reader" in task.get_name() for task in tasks)
+    await ws.close()
+
+
+async def test_a_cancelled_receive_loses_nothing() -> None:
+    server = Server()
+    ws = await server.accept()
+    got = []
+    for number in range(200):
+        waiting = asyncio.ensure_future(ws.receive(None if number % 3 else 1000))
+        for _ in range(number % 4):
+            await asyncio.sleep(0)
+        server.say("receive", text=str(number))
+        for _ in range(number % 5):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        try:
+            got.append(await waiting)
+        except asyncio.CancelledError:
+            got.append(await ws.receive())
+    assert got == [str(number) for number in range(200)]
+    await ws.close()
+
+
+class OneShot:
+    """An awaitable that is no coroutine, and loses what it waits for when it is cancelled."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def __await__(self) -> Any:
+        return self._server.receive().__await__()
+
+
+async def test_a_server_whose_receive_is_no_coroutine_is_never_cancelled() -> None:
+    """granian loses a message when its receive() is cancelled."""
+    server = Server()
+    calls = 0
+
+    def receive() -> Any:
+        nonlocal calls
+        calls += 1
+        return OneShot(server)
+
+    ws = await AioServer.accept(asgi=(server.scope, receive, server.send))
+    for number in range(5):
+        waiting = asyncio.ensure_future(ws.receive())
+        await settled()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert calls == number + 2  # connect, and one more for each message
+        server.say("receive", text=str(number))
+        assert await ws.receive() == str(number)
+    await ws.close()
+
+
+async def test_too_big_a_message_ends_it_with_1009() -> None:
+    server = Server()
+    ws = await server.accept(max_message_size=3)
+    server.say("receive", text="abc")
+    server.say("receive", text="aéé")
+    assert await ws.receive() == "abc"
+    with pytest.raises(ConnectionClosed, match="5 bytes exceeds the limit of 3"):
+        await ws.receive()
+    await ws.wait_closed()
+    assert server.sent[-1]["code"] == 1009
+
+
+async def test_an_app_that_does_not_receive_stops_the_server() -> None:
+    server = Server()
+    ws = await server.accept(max_queue=(8, 2))
+    assert ws.task is not None
+    for number in range(100):
+        server.say("receive", text=str(number))
+    await settled()
+    assert server.events.qsize() > 90
+    assert [await ws.receive() for _ in range(100)] == [str(n) for n in range(100)]
+    await ws.close()
+
+
+async def test_polling_sees_what_the_server_has() -> None:
+    server = Server()
+    ws = await server.accept()
+    assert await ws.receive(timeout=0) is None
+    server.say("receive", text="x")
+    await settled()
+    assert await ws.receive(timeout=0) == "x"
+    await ws.close()
+
+
+async def test_a_stream_is_one_piece() -> None:
+    server = Server()
+    ws = await server.accept()
+    server.say("receive", text="one")
+    server.say("receive", bytes=b"two")
+    assert [piece async for piece in ws.receive_stream()] == ["one"]
+    assert await ws.receive() == b"two"
+    await ws.close()
+
+
+async def test_fragments_are_sent_as_one_message() -> None:
+    server = Server()
+    ws = await server.accept()
+    await ws.send(["a", "b"])
+    await ws.send([b"a", bytearray(b"b")])
+    with pytest.raises(TypeError, match="all text or all binary"):
+        await ws.send(["a", b"b"])
+    with pytest.raises(TypeError, match="not int"):
+        await ws.send(["a", 1])  # type: ignore[list-item]
+    assert [event.get("text", event.get("bytes")) for event in server.sent[1:]] == ["ab", b"ab"]
+    await ws.close()
+
+
+async def test_what_cannot_be_utf8_is_refused_before_the_server_sees_it() -> None:
+    server = Server()
+    ws = await server.accept()
+    with pytest.raises(UnicodeEncodeError):
+        await ws.send("\ud800")
+    assert server.kinds() == ["accept"]
+    await ws.close()
+
+
+# ------------------------------------------------------------------- the end
+
+
+async def test_a_handler_that_never_receives_learns_that_the_client_left() -> None:
+    server = Server()
+    ws = await server.accept()
+    server.say("disconnect", code=3000, reason="bye")
+    await ws.wait_closed()
+    assert (ws.close_code, ws.close_reason) == (3000, "bye")
+    assert server.kinds() == ["accept"], "never a Close to a client that has left"
+    await ws.close()
+    assert server.kinds() == ["accept"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "normal"),
+    [
+        ({}, 1005, True),
+        ({"code": None}, 1005, True),
+        ({"code": 1000}, 1000, True),
+        ({"code": 1006}, 1006, False),
+        ({"code": 1012}, 1012, True),  # uvicorn's own, at its shutdown
+        ({"code": 1008, "reason": None}, 1008, False),
+    ],
+)
+async def test_what_a_disconnect_says(fields: Any, code: int, normal: bool) -> None:
+    server = Server()
+    ws = await server.accept()
+    server.say("receive", text="before")
+    server.say("disconnect", **fields)
+    got = []
+    try:
+        async for message in ws:
+            got.append(message)
+        assert normal
+    except ConnectionClosed as exc:
+        assert not normal
+        assert exc.code == code
+    assert got == ["before"]
+    assert ws.close_code == code
+    assert str(code) in ws.explain()
+
+
+@pytest.mark.parametrize("failure", [OSError("gone"), RuntimeError("closed"), LookupError("x")])
+async def test_a_send_that_fails_is_the_end_but_not_of_what_came_before(
+    failure: Exception,
+) -> None:
+    """ASGI 2.4 raises OSError; what the server still has is returned, and the reason it gives."""
+    server = Server()
+    ws = await server.accept()
+    for number in range(3):
+        server.say("receive", text=str(number))
+    server.say("disconnect", code=3001, reason="left")
+    server.failure = failure
+    with pytest.raises(ConnectionClosed):
+        await ws.send("x")
+    assert [await ws.receive() for _ in range(3)] == ["0", "1", "2"]
+    with pytest.raises(ConnectionClosed) as caught:
+        await ws.receive()
+    assert (caught.value.code, caught.value.reason) == (3001, "left")
+
+
+async def test_a_server_that_never_says_disconnect_is_not_waited_for() -> None:
+    server = Server()
+    ws = await server.accept(close_timeout=0.001)
+    server.failure = OSError("gone")
+    waiting = asyncio.ensure_future(ws.receive())
+    await settled()
+    with pytest.raises(ConnectionClosed, match="gone"):
+        await ws.send("x")
+    with pytest.raises(ConnectionClosed, match="gone"):
+        await waiting
+    await ws.wait_closed()
+
+
+@pytest.mark.parametrize("receiving", [False, True], ids=["elsewhere", "receiving"])
+@pytest.mark.parametrize("how", ["close", "abort", "client"])
+async def test_an_end_wakes_whoever_waits(how: str, receiving: bool) -> None:
+    server = Server()
+    ws = await server.accept()
+    server.blocked = asyncio.get_running_loop().create_future()
+    waiting = [asyncio.ensure_future(ws.send("x")), asyncio.ensure_future(ws.send("y"))]
+    if receiving:
+        waiting.append(asyncio.ensure_future(ws.receive()))
+    await settled()
+    if how == "client":
+        server.say("disconnect", code=3000)
+    elif how == "close":
+        ws._link.begin_close(Close(3000))
+    else:
+        ws.abort()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(result) for result in results} == {ConnectionClosed}
+    assert all(not waiter.cancelled() for waiter in waiting)
+    server.blocked.set_result(None)
+    await ws.wait_closed()
+    assert ws.connection_state is State.CLOSED
+    assert server.kinds() == ["accept"] + ["close"] * (how != "client")
+
+
+async def test_a_cancellation_that_is_not_ours_stays_one() -> None:
+    server = Server()
+    ws = await server.accept()
+    server.blocked = asyncio.get_running_loop().create_future()
+    sending = asyncio.ensure_future(ws.send("x"))
+    receiving = asyncio.ensure_future(ws.receive())
+    await settled()
+    for task in (sending, receiving):
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+    assert ws.connected
+    ws.abort()
+    server.blocked.set_result(None)
+    await ws.wait_closed()
+
+
+async def test_a_timeout_around_a_receive_that_our_end_wakes_does_not_strike() -> None:
+    """The cancellation is undone, as asyncio.timeout() counts them."""
+    server = Server()
+    ws = await server.accept()
+
+    async def reader() -> int:
+        async with asyncio.timeout(1000):
+            try:
+                await ws.receive()
+            except ConnectionClosed:
+                task = asyncio.current_task()
+                assert task is not None
+                return task.cancelling()
+        return -1
+
+    task = asyncio.ensure_future(reader())
+    await settled()
+    await ws.close()
+    assert await task == 0
+
+
+async def test_a_close_that_the_server_does_not_take_is_given_up() -> None:
+    server = Server()
+    ws = await server.accept(close_timeout=0.001)
+    server.blocked = asyncio.get_running_loop().create_future()
+    await ws.close()
+    assert ws.connection_state is State.CLOSED
+
+
+async def test_a_code_that_the_server_does_not_take_becomes_1000(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """daphne takes 1000 and 3000 to 4999, and would leave the connection open."""
+    server = Server()
+    codes = []
+
+    async def send(event: Any) -> None:
+        if event["type"] == "websocket.close":
+            codes.append(event["code"])
+            if event["code"] != 1000:
+                raise Exception("invalid close code")
+
+    ws = await AioServer.accept(asgi=(server.scope, server.receive, send))
+    with caplog.at_level(logging.WARNING):
+        await ws.close(1011)
+    assert codes == [1011, 1000]
+    assert "does not take 1011" in caplog.text
+
+
+@pytest.mark.parametrize("event", [{"type": "websocket.connect"}, LookupError("the server's")])
+async def test_a_server_that_breaks_the_protocol_ends_it(event: Any) -> None:
+    server = Server()
+    broken: list[Any] = [event]
+
+    async def receive() -> Any:
+        if server.events.empty() and broken:
+            item = broken.pop()
+            if isinstance(item, Exception):
+                raise item
+            return item
+        return await server.receive()
+
+    ws = await AioServer.accept(asgi=(server.scope, receive, server.send))
+    with pytest.raises(ConnectionClosed, match=r"receive\(\) failed"):
+        await ws.receive()
+    assert ws.exception() is not None
+
+
+async def test_ping_interval_warns_and_names_the_servers_options() -> None:
+    server = Server()
+    with pytest.warns(UserWarning, match="--ws-ping-interval.*websocket_ping_interval"):
+        opening = server.accept(ping_interval=20)
+        ws = await opening
+    with pytest.raises(WebSocketRuntimeError, match="ASGI has no pings"):
+        await ws.ping()
+    await ws.close()
+
+
+async def test_rooms_keep_the_order_of_what_their_members_send() -> None:
+    server = Server()
+    ws = await server.accept()
+    rooms = Rooms()
+    async with rooms.join("r", ws):
+        for number in range(10):
+            await rooms.broadcast("r", f"b{number}")
+            await ws.send(f"s{number}")
+        await rooms.broadcast("r", b"last")
+    await until(lambda: len(server.sent) == 22)
+    expected = [f"{kind}{number}" for number in range(10) for kind in "bs"]
+    assert [event.get("text") for event in server.sent[1:21]] == expected
+    assert server.sent[-1] == {"type": "websocket.send", "bytes": b"last"}
+    await ws.close()
+
+
+async def test_a_member_that_is_stuck_is_closed_and_delays_nobody() -> None:
+    stuck, other = Server(), Server()
+    first, second = await stuck.accept(close_timeout=0.001), await other.accept()
+    stuck.blocked = asyncio.get_running_loop().create_future()
+    rooms = Rooms(max_queue=4)
+    await rooms.join("r", first)
+    await rooms.join("r", second)
+    results = [await rooms.broadcast("r", str(number)) for number in range(20)]
+    assert sum(result.closed for result in results) == 1
+    await until(lambda: len(other.sent) == 21)
+    assert first.close_code == 1013
+    await first.wait_closed()
+    await second.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: object(), TypeError, "not object"),
+        (lambda: (1, 2), TypeError, "not tuple"),
+        (lambda: ({"type": "http"}, None, None), ValueError, "not 'http'"),
+    ],
+)
+async def test_what_is_no_websocket_of_asgi_is_told_so(
+    make: Callable[[], Any], error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        AioServer.accept(asgi=make())

@@ -1,0 +1,2 @@
+async for data in ws.iter_bytes():
+    process_binary(data)

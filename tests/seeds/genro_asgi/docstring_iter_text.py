@@ -1,0 +1,2 @@
+async for message in ws.iter_text():
+    print(f"Received: {message}")

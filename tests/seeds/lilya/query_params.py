@@ -1,0 +1,5 @@
+from lilya.websockets import WebSocket
+
+websocket = WebSocket(scope, receive, send)
+
+websocket.query_params['search']

@@ -1,0 +1,1 @@
+from esmerald import WebSocket
