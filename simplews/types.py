@@ -155,6 +155,13 @@ class Ending:
     cause: BaseException | None = None
     delegated: bool = False
 
+    def found(self, close: Close) -> None:
+        """The peer's Close turned up among what came before the connection was lost."""
+        self.by = "peer"
+        self.received = close
+        self.why = ""
+        self.cause = None
+
     @property
     def code(self) -> int:
         """Close code of the side that ended it; 1006 when it was lost."""

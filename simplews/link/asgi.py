@@ -394,7 +394,7 @@ class ASGILink:
             restart = close.code == CloseCode.SERVICE_RESTART
             self._end(Ending("peer", received=close, delegated=restart))
         elif self.ending.by == "lost":
-            self.ending = Ending("peer", received=close)
+            self.ending.found(close)
         self._gone()
 
     def _fail(self, exc: Exception) -> None:

@@ -493,7 +493,7 @@ class WireLink(asyncio.Protocol):
         elif self.ending.by == "lost":
             # It was behind messages that waited for room in the inbox, while
             # the peer had gone already.
-            self.ending = Ending("peer", received=close)
+            self.ending.found(close)
         else:
             self.ending.received = close
         # §7.1.1: the server closes TCP first, the client waits for it.

@@ -273,6 +273,34 @@ async def test_cancelled_and_timed_out_receives_lose_nothing(server: Any) -> Non
         assert got == [str(number) for number in range(count)]
 
 
+async def test_a_handler_that_cancels_its_receives_loses_nothing(server: Any) -> None:
+    count = 200
+    got: list[Any] = []
+    done = asyncio.Event()
+
+    async def handler(ws: AioServer) -> None:
+        while len(got) < count:
+            task = asyncio.ensure_future(ws.receive(None if len(got) % 3 else 1000))
+            for _ in range(len(got) % 5):
+                await asyncio.sleep(0)
+            task.cancel()
+            try:
+                got.append(await task)
+            except asyncio.CancelledError:
+                message = await ws.receive(timeout=0.001)
+                if message is not None:
+                    got.append(message)
+        done.set()
+
+    async with server(handler) as address, address.connect() as ws:
+        for number in range(count):
+            await ws.send(str(number))
+            if number % 7 == 0:
+                await asyncio.sleep(0)
+        await done.wait()
+        assert got == [str(number) for number in range(count)]
+
+
 async def test_messages_before_the_close_are_returned_then_the_close(server: Any) -> None:
     async def handler(ws: AioServer) -> None:
         await ws.send("one")
