@@ -248,7 +248,8 @@ class ASGILink:
         self._first: Awaitable[Event] | None = None
         self._heard_all = False
         self._deadline: asyncio.TimerHandle | None = None
-        self._watch: asyncio.TimerHandle | None = loop.call_later(_ELSEWHERE, self._look)
+        self._watch: asyncio.TimerHandle | None = None
+        self._look_later()
 
     # ------------------------------------------------------- what it can tell
 
@@ -323,8 +324,11 @@ class ASGILink:
         finally:
             inbox.waiter = inbox.reader = None
             if self._watch is None:
-                self._watch = self._loop.call_later(_ELSEWHERE, self._look)
+                self._look_later()
         return True
+
+    def _look_later(self) -> None:
+        self._watch = self._loop.call_later(_ELSEWHERE, self._look)
 
     def _look(self) -> None:
         """Read in the background, unless somebody waits in `wait`."""
@@ -355,8 +359,9 @@ class ASGILink:
         except Exception as exc:
             self._fail(exc)
         finally:
-            if self._task is asyncio.current_task():
-                self._task = None
+            self._task = None
+            if self._watch is None and not self._heard_all:
+                self._look_later()
 
     def _take(self, event: Event) -> None:
         """An event of the server."""

@@ -359,6 +359,22 @@ async def test_a_handler_that_never_receives_learns_that_the_client_left() -> No
     assert server.kinds() == ["accept"]
 
 
+@pytest.mark.parametrize("timeout", [None, 1000])
+async def test_a_handler_that_stops_receiving_learns_that_the_client_left(
+    timeout: float | None,
+) -> None:
+    server = Server()
+    ws = await server.accept()
+    for number in range(3):
+        waiting = asyncio.ensure_future(ws.receive(timeout))
+        await settled()
+        server.say("receive", text=str(number))
+        assert await waiting == str(number)
+    server.say("disconnect", code=3000)
+    await ws.wait_closed()
+    assert ws.close_code == 3000
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "normal"),
     [
