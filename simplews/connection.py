@@ -19,7 +19,7 @@ from .payloads import Dialect, dump_json, dump_typed, load_json, load_typed
 from .protocol.frames import Fragment, check_close
 from .types import BinaryMessage, Close, CloseCode, HandshakeRequest, Headers, State, TextMessage
 
-__all__ = ["UNSET", "AioBase", "Unset"]
+__all__ = ["UNSET", "AioBase", "Cleanup", "Unset", "check_mode"]
 
 
 class Unset:
@@ -280,7 +280,9 @@ class AioBase:
 
         Raises:
             TypeError: *data* cannot be encoded; nothing was sent.
+            WebSocketRuntimeError: There is no such mode.
         """
+        check_mode(mode)
         text = dump_json(data)
         await self.send(text if mode == "text" else text.encode("utf-8"))
 
@@ -329,6 +331,7 @@ class AioBase:
             ValueError: It is not JSON.
             UnexpectedMessage, TimeoutError, ConnectionClosed: See `receive_text`.
         """
+        check_mode(mode)
         if mode == "text":
             return load_json(await self.receive_text(timeout))
         return load_json(await self.receive_binary(timeout))
@@ -591,6 +594,12 @@ class AioBase:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.connection_state.name} {self.remote_address}>"
+
+
+def check_mode(mode: str) -> None:
+    """Raise unless *mode* is a kind of message."""
+    if mode not in ("text", "binary"):
+        raise WebSocketRuntimeError(f"mode must be 'text' or 'binary', not {mode!r}")
 
 
 def _close_frame(code: int | str | None, reason: str | int | None, message: str | None) -> Close:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from .connection import AioBase
 
@@ -25,6 +25,8 @@ class Opening(Coroutine[Any, Any, C], Generic[C]):
     __slots__ = ("_connection", "_coroutine", "_name")
 
     def __init__(self, coroutine: Coroutine[Any, Any, C], name: str) -> None:
+        # So that Python's warning about a missing 'await' says what to await.
+        cast(Any, coroutine).__qualname__ = name
         self._coroutine = coroutine
         self._name = name
         self._connection: C | None = None

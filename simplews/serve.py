@@ -284,7 +284,7 @@ class Server:
             await self._refuse(streams, exc.response)
             return
         except Gone as exc:
-            self._logger.info("%s was no WebSocket client: %s", peer, exc)
+            self._logger.info("%s opened no WebSocket: %s", peer, exc)
             streams[1].transport.abort()
             return
         except Exception as exc:

@@ -295,7 +295,7 @@ async def _accept(
         ) from exc
     except Gone as exc:
         source.abort()
-        raise ConnectionError(f"the client was no WebSocket client: {exc}") from exc
+        raise ConnectionError(f"the client opened no WebSocket: {exc}") from exc
     except BaseException as exc:
         if deadline.expired() and isinstance(exc, TimeoutError):
             await source.refuse(TOO_SLOW)

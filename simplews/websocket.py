@@ -31,7 +31,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, NoReturn, Self
 from urllib.parse import parse_qsl, quote
 
-from .connection import AioBase, Cleanup
+from .connection import AioBase, Cleanup, check_mode
 from .errors import (
     ConnectionClosed,
     NotInScope,
@@ -253,6 +253,11 @@ class WebSocket(Mapping[str, Any]):
         Raises:
             WebSocketRuntimeError: It is not open yet.
         """
+        if not isinstance(connection, AioBase):
+            raise TypeError(
+                f"from_connection() takes an AioServer or AioClient, "
+                f"not {type(connection).__name__}"
+            )
         if connection.connection_state is State.CONNECTING:
             raise WebSocketRuntimeError(
                 "from_connection() takes an open connection, and this one is CONNECTING"
@@ -520,6 +525,11 @@ class WebSocket(Mapping[str, Any]):
         Cancellation:
             As the server has it: the message may have been sent.
         """
+        if not isinstance(message, Mapping):
+            raise TypeError(
+                f"send() takes a message of ASGI, which is a mapping, not "
+                f"{type(message).__name__}; use send_text(), send_bytes() or send_json()"
+            )
         kind = message["type"]
         state = self.application_state
         if state is _DISCONNECTED or self.client_state is _DISCONNECTED:
@@ -865,7 +875,7 @@ class WebSocket(Mapping[str, Any]):
             UnexpectedMessage, WebSocketDisconnect: See `receive_text`.
             WebSocketRuntimeError: There is no such mode; or see `receive_text`.
         """
-        _check_mode(mode)
+        check_mode(mode)
         if mode == "text":
             return load_json(await self.receive_text())
         return load_json(await self.receive_bytes())
@@ -900,7 +910,14 @@ class WebSocket(Mapping[str, Any]):
         Spec: ASGI, "Send".
         """
         if not isinstance(data, str):
-            raise TypeError(f"send_text() takes str, not {type(data).__name__}; see send_bytes()")
+            raise TypeError(
+                f"send_text() takes str, not {type(data).__name__}; "
+                + (
+                    "use send_bytes()"
+                    if isinstance(data, (bytes, bytearray))
+                    else "use send_json()"
+                )
+            )
         await self._deliver({"type": "websocket.send", "text": data})
 
     async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
@@ -922,7 +939,7 @@ class WebSocket(Mapping[str, Any]):
             WebSocketRuntimeError: There is no such mode; or see `send_text`.
             WebSocketDisconnect: See `send_text`.
         """
-        _check_mode(mode)
+        check_mode(mode)
         text = dump_json(data)
         if mode == "text":
             await self.send_text(text)
@@ -994,11 +1011,6 @@ class WebSocketClose:
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close", "code": self.code, "reason": self.reason})
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in ("text", "binary"):
-        raise WebSocketRuntimeError(f"mode must be 'text' or 'binary', not {mode!r}")
 
 
 def _unexpected(message: str | bytes | None) -> Exception:

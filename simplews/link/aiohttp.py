@@ -65,10 +65,14 @@ class AiohttpSource:
         web = importlib.import_module("aiohttp.web") if module == "aiohttp" else None
         if web is None or not isinstance(request, web.BaseRequest):
             raise TypeError(
-                f"aiohttp= takes the request of an aiohttp.web handler, not {type(request)!r}"
+                f"aiohttp= takes the request of an aiohttp.web handler, not {type(request)!r}; "
+                f"a WebSocket of ASGI goes to asgi="
             )
         if _answer_to(request) is not None or request.writer.output_size > 0:
-            raise WebSocketRuntimeError("this request has been answered already")
+            raise WebSocketRuntimeError(
+                "this request has been answered already: accept() takes it once, and before any "
+                "other response is prepared"
+            )
         self._request = request
         self._logger = logging.getLogger("simplews.server")
         self.response: Any = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from types import CoroutineType
 from typing import Any
@@ -40,6 +41,12 @@ _ELSEWHERE = 0.02
 # in 64 lets the reader have its turn.
 _BURST = 63
 
+# Messages of a room that wait for the server's send() before a member is behind.
+_WAITING = 16
+
+# The key of a scope whose WebSocket is ours already.
+_GIVEN = "simplews.given"
+
 _DENIAL = "websocket.http.response"
 
 
@@ -65,7 +72,7 @@ class ASGISource:
         if not isinstance(triple, (tuple, list)) or len(triple) != 3:
             raise TypeError(
                 f"asgi= takes (scope, receive, send), or an object with these attributes, "
-                f"not {type(asgi).__name__}"
+                f"not {type(asgi).__name__}; a request of aiohttp goes to aiohttp="
             )
         scope, self._receive, self._send = triple
         if not isinstance(scope, Mapping) or scope.get("type") != "websocket":
@@ -81,11 +88,20 @@ class ASGISource:
         self.subprotocol: str | None = getattr(asgi, "accepted_subprotocol", None)
         if max(_state(asgi, "client_state"), _state(asgi, "application_state")) > 1:
             raise WebSocketRuntimeError("this WebSocket has been closed; nothing is left to accept")
+        if scope.get(_GIVEN):
+            raise WebSocketRuntimeError(
+                "this WebSocket has been given to accept() before, and can be read by one only"
+            )
 
     async def request(self) -> HandshakeRequest:
         """The request, as the scope tells it."""
         if not self._connected:
             event = await self._receive()
+            if not isinstance(event, Mapping):
+                raise TypeError(
+                    f"asgi= takes ASGI's receive(), which gives messages like "
+                    f"{{'type': 'websocket.connect'}}; this one gave {type(event).__name__}"
+                )
             if event["type"] != "websocket.connect":
                 raise Gone(f"the server sent {event['type']!r} instead of 'websocket.connect'")
             self._connected = True
@@ -107,6 +123,8 @@ class ASGISource:
                 await self._send(event)
             except OSError as exc:  # since version 2.4
                 raise Gone(str(exc) or "it left during the handshake") from exc
+        if isinstance(self._scope, MutableMapping):
+            self._scope[_GIVEN] = True
         return ASGILink(self._scope, self._receive, self._send, options)
 
     async def refuse(self, response: Response) -> None:
@@ -167,6 +185,10 @@ def _state(asgi: Any, name: str) -> int:
     return int(getattr(state, "value", state))
 
 
+def _send_event(data: Any) -> Event:
+    return {"type": "websocket.send", "text" if isinstance(data, str) else "bytes": data}
+
+
 def _close_event(close: Close) -> Event:
     # Some servers want an int, and no subclass.
     return {"type": "websocket.close", "code": int(close.code), "reason": close.reason}
@@ -192,6 +214,7 @@ class ASGILink:
         "_deadline",
         "_direct",
         "_first",
+        "_frames",
         "_heard_all",
         "_interrupted",
         "_limit",
@@ -232,6 +255,8 @@ class ASGILink:
         self._messages_out = 0
         self._streaming = False
         self._resumed: asyncio.Future[None] | None = None
+        # What `write_frames` was given, and the task that sends it.
+        self._frames: deque[Frames] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         # Tasks inside the server's send(), and those of them that our end has
@@ -439,45 +464,45 @@ class ASGILink:
         """
         if self.ending is not None:
             raise ConnectionClosed(self.ending)
-        event: Event
-        if data.__class__ is str:
-            event = {"type": "websocket.send", "text": data}
-        else:
-            # Some servers take no subclasses of str and bytes.
+        if data.__class__ is not str:
             opcode, payload = encode(data)
+            # Some servers take no subclasses of str and bytes.
             data = str(data) if opcode == 1 else bytes(payload)
-            event = {"type": "websocket.send", "text" if opcode == 1 else "bytes": data}
-        # Raises for what cannot be UTF-8.
-        size = payload_size(data)
+        size = payload_size(data)  # raises for what cannot be UTF-8
         task = asyncio.current_task(self._loop)
         assert task is not None
-        while self._writing is not None and self._writing is not task:
-            await asyncio.wait([self._writing])
-        if self._messages_out & _BURST == _BURST:
-            await asyncio.sleep(0)
-        if self.ending is not None:
-            raise ConnectionClosed(self.ending)
         self._senders.add(task)
         try:
-            await self._send(event)
+            while self._writing is not None:
+                await asyncio.wait([self._writing])
+            if self._messages_out & _BURST == _BURST:
+                await asyncio.sleep(0)
+            if self.ending is not None:
+                raise ConnectionClosed(self.ending)
+            await self._send(_send_event(data))
         except asyncio.CancelledError:
             if not self._woken(task):
                 raise
             assert self.ending is not None
             raise ConnectionClosed(self.ending) from None
+        except ConnectionClosed:
+            raise
         except Exception as exc:
             # The client has gone: OSError by version 2.4, RuntimeError from some servers,
             # WebSocketDisconnect through Starlette's object. The reader may know more.
             self._senders.discard(task)
-            self._start_reader()
-            await asyncio.sleep(0)
-            self._lose(f"the ASGI server's send() failed: {str(exc) or exc!r}", exc)
+            await self._send_failed(exc)
             assert self.ending is not None
             raise ConnectionClosed(self.ending) from exc
         finally:
             self._senders.discard(task)
         self._messages_out += 1
         self._bytes_out += size
+
+    async def _send_failed(self, exc: Exception) -> None:
+        self._start_reader()
+        await asyncio.sleep(0)
+        self._lose(f"the ASGI server's send() failed: {str(exc) or exc!r}", exc)
 
     async def send_fragments(self, fragments: Fragments, compress: bool | None) -> None:
         """
@@ -500,22 +525,29 @@ class ASGILink:
             await self.send(whole, compress)
 
     def write_frames(self, frames: Frames) -> bool:
-        """Send a message made once for many, in a task; False if one is on its way."""
+        """Send a message made once for many, in a task; False if too many wait for it."""
         if self.ending is not None:
             raise ConnectionClosed(self.ending)
-        if self._writing is not None:
+        if len(self._frames) >= _WAITING:
             return False
-        self._writing = self._loop.create_task(self._write(frames))
+        self._frames.append(frames)
+        if self._writing is None:
+            self._writing = self._loop.create_task(self._write())
         return True
 
-    async def _write(self, frames: Frames) -> None:
+    async def _write(self) -> None:
+        """Send what `write_frames` was given; our own Close waits for that."""
+        frames = self._frames
         try:
-            await self.send(frames.data if frames.opcode == 1 else frames.payload, None)
-        except ConnectionClosed:
-            pass
-        except Exception:
-            self._options.logger.exception("the ASGI server's send() failed")
-            self.abort()
+            while frames:
+                text = frames[0].opcode == 1
+                data = str(frames[0].data) if text else bytes(frames[0].payload)
+                await self._send(_send_event(data))
+                self._messages_out += 1
+                self._bytes_out += len(frames.popleft().payload)
+        except Exception as exc:
+            frames.clear()
+            await self._send_failed(exc)
         finally:
             self._writing = None
 
@@ -552,6 +584,8 @@ class ASGILink:
                 self._task.cancel()
                 await asyncio.wait([self._task])
             async with asyncio.timeout(self._options.close_timeout):
+                if self._writing is not None:
+                    await asyncio.wait([self._writing])
                 try:
                     await self._send(_close_event(close))
                 except (OSError, RuntimeError, TimeoutError):
@@ -598,8 +632,14 @@ class ASGILink:
         self.state = State.CLOSING
         for task in list(self._senders):
             self._interrupt(task)
+        if ending.by != "us":
+            self._stop_writing()
         if not drain:
             self._end_reading()
+
+    def _stop_writing(self) -> None:
+        if self._writing is not None and self._writing is not asyncio.current_task():
+            self._writing.cancel()
 
     def _end_reading(self) -> None:
         """No message follows those that are there."""
@@ -625,6 +665,7 @@ class ASGILink:
         if self.state is State.CLOSED:
             return
         self.state = State.CLOSED
+        self._stop_writing()
         self._end_reading()
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()

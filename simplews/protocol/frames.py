@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from wsproto.frame_protocol import MAX_PAYLOAD_NORMAL, Opcode
 
@@ -63,14 +64,19 @@ def valid_code(code: int) -> bool:
     return (1000 <= code <= 1014 and code not in _NEVER_SENT) or 3000 <= code <= 4999
 
 
-def check_close(code: int, reason: str) -> Close:
+def check_close(code: Any, reason: Any) -> Close:
     """
     Check a close code and reason that an application gave.
 
     Raises:
+        TypeError: One of them is something else.
         ValueError: The code must not be sent, or the reason is longer than 123
             bytes of UTF-8.
     """
+    if not isinstance(code, int) or not isinstance(reason, str):
+        raise TypeError(
+            f"a close code is an int and a close reason a str, not {code!r} and {reason!r}"
+        )
     if not valid_code(code):
         raise ValueError(
             f"close code {code} must not be sent: use 1000 to 1003, 1007 to 1014 or 3000 to 4999"

@@ -150,6 +150,11 @@ class Rooms:
 
     def _join(self, room: str, ws: AioBase) -> bool:
         """Whether *ws* was no member before."""
+        if not isinstance(ws, AioBase):
+            raise TypeError(
+                f"join() takes an AioServer or AioClient, not {type(ws).__name__}; "
+                f"AioServer.accept(asgi=...) makes one of a WebSocket of ASGI"
+            )
         ending = ws._link.ending
         if ending is not None:
             raise ConnectionClosed(ending)

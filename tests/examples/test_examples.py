@@ -168,6 +168,13 @@ async def test_closing() -> None:
     assert "  client: the peer closed the connection with " + away in output
 
 
+async def test_threads() -> None:
+    assert await output_of(EXAMPLES / "threads.py") == (
+        "there are 9592 primes below 100000\nmeanwhile: still here\n"
+        "from a thread: 21.5 °C\nthe thread knows that 1 got it\n"
+    )
+
+
 async def test_tls_with_an_authority_made_on_the_spot() -> None:
     output = await output_of(EXAMPLES / "tls.py")
     assert re.search(r"^Serving on wss://localhost:\d+$", output, re.MULTILINE)
@@ -185,15 +192,22 @@ async def test_tls_with_files(tmp_path: Path) -> None:
     assert "with trust:    Hello\n" in output
 
 
-async def test_readme(tmp_path: Path) -> None:
-    """The README's program runs as it stands there; only the port is a free one."""
+def programs_of_the_readme() -> list[str]:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 1
+    return re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+
+
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+        port: int = listener.getsockname()[1]
+    return port
+
+
+async def test_readme(tmp_path: Path) -> None:
+    """The README's first program runs as it stands there; only the port is a free one."""
+    first, *_ = programs_of_the_readme()
     program = tmp_path / "readme.py"
-    program.write_text(blocks[0].replace("8765", str(port)), encoding="utf-8")
+    program.write_text(first.replace("8765", str(free_port())), encoding="utf-8")
     assert await output_of(program) == "hello\n"
 
 

@@ -134,7 +134,9 @@ async def test_choose_subprotocol_sees_the_request_and_may_wait() -> None:
 @pytest.mark.parametrize("extensions", [{}, {"websocket.http.response": {}}])
 async def test_a_foreign_origin_is_refused_as_the_server_can(extensions: Any) -> None:
     server = Server(extensions=extensions)
-    with pytest.raises(OpenError, match=r"403 origin https://example\.org is not allowed") as caught:
+    with pytest.raises(
+        OpenError, match=r"403 origin https://example\.org is not allowed"
+    ) as caught:
         await server.accept(origins=["https://other.org"])
     assert caught.value.status_code == 403
     if extensions:
@@ -572,6 +574,25 @@ async def test_rooms_keep_the_order_of_what_their_members_send() -> None:
     await ws.close()
 
 
+async def test_what_was_broadcast_before_a_close_goes_out_before_it() -> None:
+    server = Server()
+    ws = await server.accept()
+    rooms = Rooms()
+    async with rooms.join("r", ws):
+        await rooms.broadcast("r", "one")
+        await rooms.broadcast("r", "two")
+    await ws.close()
+    assert server.kinds() == ["accept", "send", "send", "close"]
+
+
+async def test_a_scope_is_given_to_accept_once() -> None:
+    server = Server()
+    ws = await server.accept()
+    with pytest.raises(WebSocketRuntimeError, match=r"given to accept\(\) before"):
+        await server.accept()
+    await ws.close()
+
+
 async def test_a_member_that_is_stuck_is_closed_and_delays_nobody() -> None:
     stuck, other = Server(), Server()
     first, second = await stuck.accept(close_timeout=0.001), await other.accept()
@@ -579,9 +600,9 @@ async def test_a_member_that_is_stuck_is_closed_and_delays_nobody() -> None:
     rooms = Rooms(max_queue=4)
     await rooms.join("r", first)
     await rooms.join("r", second)
-    results = [await rooms.broadcast("r", str(number)) for number in range(20)]
+    results = [await rooms.broadcast("r", str(number)) for number in range(40)]
     assert sum(result.closed for result in results) == 1
-    await until(lambda: len(other.sent) == 21)
+    await until(lambda: len(other.sent) == 41)
     assert first.close_code == 1013
     await first.wait_closed()
     await second.close()
