@@ -393,7 +393,7 @@ class ASGILink:
         kind = event["type"]
         if kind == "websocket.receive":
             # Both keys may be there, one of them None.
-            data: str | bytes | None = event.get("text")
+            data: Any = event.get("text")
             if data is None:
                 data = event.get("bytes") or b""
             size = payload_size(data)
@@ -464,11 +464,12 @@ class ASGILink:
         """
         if self.ending is not None:
             raise ConnectionClosed(self.ending)
+        message: Any = data
         if data.__class__ is not str:
             opcode, payload = encode(data)
             # Some servers take no subclasses of str and bytes.
-            data = str(data) if opcode == 1 else bytes(payload)
-        size = payload_size(data)  # raises for what cannot be UTF-8
+            message = str(data) if opcode == 1 else bytes(payload)
+        size = payload_size(message)  # raises for what cannot be UTF-8
         task = asyncio.current_task(self._loop)
         assert task is not None
         self._senders.add(task)
@@ -479,7 +480,7 @@ class ASGILink:
                 await asyncio.sleep(0)
             if self.ending is not None:
                 raise ConnectionClosed(self.ending)
-            await self._send(_send_event(data))
+            await self._send(_send_event(message))
         except asyncio.CancelledError:
             if not self._woken(task):
                 raise
