@@ -261,6 +261,8 @@ async def hypercorn_host(
     try:
         yield sock.getsockname()[1]
     finally:
+        # Since Python 3.12 it waits for the connections before it cancels what has them.
+        await calls.end(_SHORT_GRACE)
         stop.set()
         await serving
         sock.close()
