@@ -19,7 +19,7 @@ from .payloads import Dialect, dump_json, dump_typed, load_json, load_typed
 from .protocol.frames import Fragment, check_close
 from .types import BinaryMessage, Close, CloseCode, HandshakeRequest, Headers, State, TextMessage
 
-__all__ = ["UNSET", "AioBase", "Cleanup", "Unset", "check_mode"]
+__all__ = ["UNSET", "AioBase", "Cleanup", "Unset", "check_mode", "run_cleanups"]
 
 
 class Unset:
@@ -464,16 +464,7 @@ class AioBase:
     async def _clean(self, before: asyncio.Task[None] | None, functions: list[Cleanup]) -> None:
         if before is not None and before is not asyncio.current_task():
             await before
-        for function in functions:
-            try:
-                result = function()
-                if inspect.isawaitable(result):
-                    await result
-            except (Exception, asyncio.CancelledError) as exc:
-                task = asyncio.current_task()
-                if isinstance(exc, asyncio.CancelledError) and task and task.cancelling():
-                    raise  # we are cancelled, not something that the cleanup waited for
-                self._options.logger.exception("cleanup %r of a connection failed", function)
+        await run_cleanups(functions, self._options.logger)
 
     async def __aenter__(self) -> Any:
         return self
@@ -594,6 +585,21 @@ class AioBase:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.connection_state.name} {self.remote_address}>"
+
+
+async def run_cleanups(functions: list[Cleanup], logger: logging.Logger) -> None:
+    """Call every one of *functions*, those that are added meanwhile too; empties the list."""
+    while functions:
+        function = functions.pop(0)
+        try:
+            result = function()
+            if inspect.isawaitable(result):
+                await result
+        except (Exception, asyncio.CancelledError) as exc:
+            task = asyncio.current_task()
+            if isinstance(exc, asyncio.CancelledError) and task and task.cancelling():
+                raise  # we are cancelled, not something that the cleanup waited for
+            logger.exception("cleanup %r of a connection failed", function)
 
 
 def check_mode(mode: str) -> None:

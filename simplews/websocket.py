@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import inspect
 import logging
 import re
 from collections.abc import (
@@ -31,7 +30,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, NoReturn, Self
 from urllib.parse import parse_qsl, quote
 
-from .connection import AioBase, Cleanup, check_mode
+from .connection import AioBase, Cleanup, check_mode, run_cleanups
 from .errors import (
     ConnectionClosed,
     NotInScope,
@@ -819,17 +818,7 @@ class WebSocket(Mapping[str, Any]):
         await self._clean()
 
     async def _clean(self) -> None:
-        while self._cleanups:
-            function = self._cleanups.pop(0)
-            try:
-                result = function()
-                if inspect.isawaitable(result):
-                    await result
-            except (Exception, asyncio.CancelledError) as exc:
-                task = asyncio.current_task()
-                if isinstance(exc, asyncio.CancelledError) and task and task.cancelling():
-                    raise  # we are cancelled, not something that the cleanup waited for
-                _logger.exception("cleanup %r of a WebSocket failed", function)
+        await run_cleanups(self._cleanups, _logger)
 
     # --------------------------------------------------------------- messages
 

@@ -23,6 +23,7 @@ from ..protocol.frames import Fragment, payload_size
 from ..protocol.handshake import check_response, offered_subprotocols
 from ..types import Close, CloseCode, Ending, HandshakeRequest, Headers, Response, State
 from .base import Data, Fragments, Frames, Stats, each, encode
+from .closed import Closed
 from .inbox import Inbox
 from .options import Options
 from .sources import Gone
@@ -208,8 +209,7 @@ class ASGILink:
         "__weakref__",
         "_bytes_in",
         "_bytes_out",
-        "_callbacks",
-        "_closed_waiters",
+        "_closed",
         "_closing",
         "_deadline",
         "_direct",
@@ -263,8 +263,7 @@ class ASGILink:
         # woken, with the cancellations they had before.
         self._senders: set[asyncio.Task[Any]] = set()
         self._interrupted: dict[asyncio.Task[Any], int] = {}
-        self._closed_waiters: list[asyncio.Future[None]] = []
-        self._callbacks: list[Callable[[], None]] = []
+        self._closed = Closed(loop)
         # Who calls the server's receive(): `_task`, or whoever waits in `wait`, who
         # then stands in the inbox with `_reading` for a waiter.
         self._task: asyncio.Task[None] | None = None
@@ -673,28 +672,12 @@ class ASGILink:
         for timer in (self._watch, self._deadline):
             if timer is not None:
                 timer.cancel()
-        for waiter in self._closed_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+        self._closed.set()
 
     async def wait_closed(self) -> None:
         """Wait until the server has the Close, or the client has left."""
-        if self.state is State.CLOSED:
-            return
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._closed_waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._closed_waiters:
-                self._closed_waiters.remove(waiter)
+        await self._closed.wait()
 
     def on_closed(self, callback: Callable[[], None]) -> None:
         """Call *callback* once, when it is closed; now, if it is."""
-        if self.state is State.CLOSED:
-            callback()
-        else:
-            self._callbacks.append(callback)
+        self._closed.call(callback)

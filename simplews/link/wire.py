@@ -21,6 +21,7 @@ from ..protocol.deflate import Agreement
 from ..protocol.frames import Opcode, Ping, Pong, clip_reason, serialize_close
 from ..types import Close, CloseCode, Ending, State
 from .base import Data, Fragments, Frames, Stats, each, encode
+from .closed import Closed
 from .inbox import Inbox
 from .keepalive import Keepalive
 from .options import Options
@@ -64,8 +65,7 @@ class WireLink(asyncio.Protocol):
     __slots__ = (
         "_addresses",
         "_bytes_in",
-        "_callbacks",
-        "_closed_waiters",
+        "_closed",
         "_deadline",
         "_decoder",
         "_discard",
@@ -136,8 +136,7 @@ class WireLink(asyncio.Protocol):
         self._bytes_in = 0
         self._messages_out = 0
         self._deadline: asyncio.TimerHandle | None = None
-        self._closed_waiters: list[asyncio.Future[None]] = []
-        self._callbacks: list[Callable[[], None]] = []
+        self._closed = Closed(loop)
         self._fragment_wait: asyncio.Timeout | None = None
 
     @classmethod
@@ -536,15 +535,7 @@ class WireLink(asyncio.Protocol):
 
     async def wait_closed(self) -> None:
         """Wait until the transport is gone."""
-        if self.state is State.CLOSED:
-            return
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._closed_waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._closed_waiters:
-                self._closed_waiters.remove(waiter)
+        await self._closed.wait()
 
     def abort(self) -> None:
         """Drop the connection without a closing handshake."""
@@ -554,10 +545,7 @@ class WireLink(asyncio.Protocol):
 
     def on_closed(self, callback: Callable[[], None]) -> None:
         """Call *callback* once, when the transport is gone; now, if it is."""
-        if self.state is State.CLOSED:
-            callback()
-        else:
-            self._callbacks.append(callback)
+        self._closed.call(callback)
 
     # -------------------------------------------- what the transport tells us
 
@@ -584,12 +572,7 @@ class WireLink(asyncio.Protocol):
         self._transport.close()
         # Resolves wsock.wait_closed() and wakes readers of rsock.
         self._streams_protocol.connection_lost(exc)
-        for waiter in self._closed_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+        self._closed.set()
 
     def pause_writing(self) -> None:
         """The transport holds more than its high-water mark."""
