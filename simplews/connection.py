@@ -130,11 +130,11 @@ class AioBase:
         Spec: RFC 6455 §5.4, §5.6, §6.1.
         """
         link = self._link
-        if link.send_nowait(cast(Data, data), compress):
+        message: Any = data
+        if link.send_nowait(message, compress):
             return
-        message: object = data
         if isinstance(message, (str, bytes, bytearray, memoryview)):
-            await link.send(cast(Data, message), compress)
+            await link.send(message, compress)
         elif isinstance(message, (Iterable, AsyncIterable)) and not isinstance(message, Mapping):
             await link.send_fragments(cast(Fragments, message), compress)
         else:
@@ -174,7 +174,7 @@ class AioBase:
                 if self._inbox.waiter is not None:
                     self._inbox.check_single_reader()
                 if self._stream is None:
-                    return cast("str | bytes", self._inbox.get())
+                    return self._inbox.get()  # type: ignore[return-value]
                 self._leave_stream()
                 continue
             if self._inbox.ended:

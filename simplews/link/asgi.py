@@ -186,10 +186,6 @@ def _state(asgi: Any, name: str) -> int:
     return int(getattr(state, "value", state))
 
 
-def _send_event(data: Any) -> Event:
-    return {"type": "websocket.send", "text" if isinstance(data, str) else "bytes": data}
-
-
 def _close_event(close: Close) -> Event:
     # Some servers want an int, and no subclass.
     return {"type": "websocket.close", "code": int(close.code), "reason": close.reason}
@@ -479,7 +475,10 @@ class ASGILink:
                 await asyncio.sleep(0)
             if self.ending is not None:
                 raise ConnectionClosed(self.ending)
-            await self._send(_send_event(message))
+            if message.__class__ is str:
+                await self._send({"type": "websocket.send", "text": message})
+            else:
+                await self._send({"type": "websocket.send", "bytes": message})
         except asyncio.CancelledError:
             if not self._woken(task):
                 raise
@@ -540,9 +539,10 @@ class ASGILink:
         frames = self._frames
         try:
             while frames:
-                text = frames[0].opcode == 1
-                data = str(frames[0].data) if text else bytes(frames[0].payload)
-                await self._send(_send_event(data))
+                if frames[0].opcode == 1:
+                    await self._send({"type": "websocket.send", "text": str(frames[0].data)})
+                else:
+                    await self._send({"type": "websocket.send", "bytes": bytes(frames[0].payload)})
                 self._messages_out += 1
                 self._bytes_out += len(frames.popleft().payload)
         except Exception as exc:
