@@ -8,6 +8,7 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
 
@@ -19,7 +20,7 @@ from .payloads import Dialect, dump_json, dump_typed, load_json, load_typed
 from .protocol.frames import Fragment, check_close
 from .types import BinaryMessage, Close, CloseCode, HandshakeRequest, Headers, State, TextMessage
 
-__all__ = ["UNSET", "AioBase", "Cleanup", "Unset", "check_mode", "run_cleanups"]
+__all__ = ["CLEANING", "UNSET", "AioBase", "Cleanup", "Unset", "check_mode", "run_cleanups"]
 
 
 class Unset:
@@ -31,6 +32,9 @@ class Unset:
 
 #: "The argument was left out", where None has a meaning of its own.
 UNSET = Unset()
+
+#: Whether this is a cleanup, or something that it called.
+CLEANING: ContextVar[bool] = ContextVar("simplews.cleaning", default=False)
 
 Cleanup = Callable[[], Awaitable[object] | None]
 M = TypeVar("M", str, bytes)
@@ -434,9 +438,10 @@ class AioBase:
             Safe.
         """
         await self._link.wait_closed()
-        cleaning = self._cleaning
-        if cleaning is not None and cleaning is not asyncio.current_task():
-            await asyncio.shield(cleaning)
+        # A cleanup waits for no cleanups: two that close each other's connection would
+        # wait for ever.
+        if self._cleaning is not None and not CLEANING.get():
+            await asyncio.shield(self._cleaning)
 
     def exception(self) -> ConnectionClosed | None:
         """What ended the connection, or None while it is open or after a normal end."""
@@ -589,6 +594,7 @@ class AioBase:
 
 async def run_cleanups(functions: list[Cleanup], logger: logging.Logger) -> None:
     """Call every one of *functions*, those that are added meanwhile too; empties the list."""
+    CLEANING.set(True)
     while functions:
         function = functions.pop(0)
         try:

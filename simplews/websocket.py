@@ -30,7 +30,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, NoReturn, Self
 from urllib.parse import parse_qsl, quote
 
-from .connection import AioBase, Cleanup, check_mode, run_cleanups
+from .connection import CLEANING, AioBase, Cleanup, check_mode, run_cleanups
 from .errors import (
     ConnectionClosed,
     NotInScope,
@@ -802,7 +802,7 @@ class WebSocket(Mapping[str, Any]):
         self._ended = True
         self._begin_cleaning()
         cleaning = self._cleaning
-        if cleaning is None or cleaning.done() or cleaning is asyncio.current_task():
+        if cleaning is None or cleaning.done() or CLEANING.get():
             return
         await asyncio.shield(cleaning)
 

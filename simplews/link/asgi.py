@@ -13,7 +13,6 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from types import CoroutineType
 from typing import Any
 from urllib.parse import quote
 
@@ -83,6 +82,7 @@ class ASGISource:
                 f"'lifespan' scopes elsewhere"
             )
         self._scope: Mapping[str, Any] = scope
+        self._direct = _is_safe_to_cancel(self._receive)
         # 0, 1, 2 in every framework: connecting, connected, disconnected.
         self._connected = _state(asgi, "client_state") > 0
         self.accepted = _state(asgi, "application_state") == 1
@@ -97,7 +97,10 @@ class ASGISource:
     async def request(self) -> HandshakeRequest:
         """The request, as the scope tells it."""
         if not self._connected:
-            event = await self._receive()
+            try:
+                event = await self._receive()
+            except (OSError, RuntimeError) as exc:
+                raise Gone(str(exc) or type(exc).__name__) from exc
             if not isinstance(event, Mapping):
                 raise TypeError(
                     f"asgi= takes ASGI's receive(), which gives messages like "
@@ -122,17 +125,17 @@ class ASGISource:
                 event["headers"] = byte_pairs(extra_headers)
             try:
                 await self._send(event)
-            except OSError as exc:  # since version 2.4
+            except Exception as exc:  # OSError since version 2.4, others through an object
                 raise Gone(str(exc) or "it left during the handshake") from exc
         if isinstance(self._scope, MutableMapping):
             self._scope[_GIVEN] = True
-        return ASGILink(self._scope, self._receive, self._send, options)
+        return ASGILink(self._scope, self._receive, self._send, options, self._direct)
 
     async def refuse(self, response: Response) -> None:
         """Answer with *response* where the server can (``websocket.http.response``), else 403."""
         if self.accepted:
             raise WebSocketRuntimeError("this WebSocket has been accepted already; close() it")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):
             if _DENIAL not in (self._scope.get("extensions") or {}):
                 await self._send(_close_event(Close(CloseCode.POLICY_VIOLATION)))
                 return
@@ -149,6 +152,25 @@ class ASGISource:
 
     def abort(self) -> None:
         """Nothing: the server answers for an application that ends without an answer."""
+
+
+def _is_safe_to_cancel(receive: Any) -> bool:
+    """
+    Whether *receive* is of a server whose receive() loses nothing when it is cancelled.
+
+    Those of uvicorn, and of hypercorn and daphne, which is an ``asyncio.Queue``'s
+    ``get``. granian's loses a message; and who knows what a middleware wraps.
+    """
+    while True:
+        owner = getattr(receive, "__self__", None)
+        inner = getattr(owner, "_receive", None)
+        if not isinstance(owner, Mapping) or inner is None:
+            return isinstance(owner, asyncio.Queue) or _package(owner) == "uvicorn"
+        receive = inner  # the WebSocket object of a framework, or ours
+
+
+def _package(value: object) -> str:
+    return type(value).__module__.partition(".")[0]
 
 
 def request_of_scope(scope: Mapping[str, Any]) -> HandshakeRequest:
@@ -209,7 +231,6 @@ class ASGILink:
         "_closing",
         "_deadline",
         "_direct",
-        "_first",
         "_frames",
         "_heard_all",
         "_interrupted",
@@ -233,7 +254,12 @@ class ASGILink:
     )
 
     def __init__(
-        self, scope: Mapping[str, Any], receive: Receive, send: Send, options: Options
+        self,
+        scope: Mapping[str, Any],
+        receive: Receive,
+        send: Send,
+        options: Options,
+        direct: bool,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.state = State.OPEN
@@ -255,17 +281,15 @@ class ASGILink:
         self._frames: deque[Frames] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
-        # Tasks inside the server's send(), and those of them that our end has
-        # woken, with the cancellations they had before.
+        # Tasks inside the server's send(), and tasks that our end has woken there.
         self._senders: set[asyncio.Task[Any]] = set()
-        self._interrupted: dict[asyncio.Task[Any], int] = {}
+        self._interrupted: set[asyncio.Task[Any]] = set()
         self._closed = Closed(loop)
         # Who calls the server's receive(): `_task`, or whoever waits in `wait`, who
         # then stands in the inbox with `_reading` for a waiter.
         self._task: asyncio.Task[None] | None = None
         self._reading: asyncio.Future[None] = loop.create_future()
-        self._direct = True
-        self._first: Awaitable[Event] | None = None
+        self._direct = direct
         self._heard_all = False
         self._deadline: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -312,10 +336,9 @@ class ASGILink:
         """
         Wait until a message is there or the connection has ended; see `Inbox.wait`.
 
-        A task that waits without a timeout calls the server's receive() itself,
-        which saves a task switch and a turn of the loop for every message. In
-        all other cases the reader in the background does, because a receive()
-        that is cancelled may lose a message.
+        Where that is safe, a task that waits without a timeout calls the server's
+        receive() itself, which saves a task switch and a turn of the loop for every
+        message. In all other cases the reader in the background does.
         """
         if timeout is not None or self._task is not None or not self._direct:
             self._start_reader()
@@ -323,27 +346,25 @@ class ASGILink:
         inbox = self.inbox
         if inbox.waiter is not None:
             inbox.check_single_reader()
-        pending = self._receive()
-        if pending.__class__ is not CoroutineType:
-            # granian's: it loses a message when it is cancelled.
-            self._direct = False
-            self._first = pending
-            self._start_reader()
-            return await inbox.wait(None)
         task = asyncio.current_task(self._loop)
         assert task is not None
+        before = task.cancelling()
         inbox.waiter = self._reading
         inbox.reader = task
         try:
-            self._take(await pending)
+            if inbox.taken & _BURST == _BURST:
+                await asyncio.sleep(0)
+            self._take(await self._receive())
         except asyncio.CancelledError:
-            if not self._woken(task):
+            if not self._woken(task, before):
                 raise
         except Exception as exc:
             self._fail(exc)
         finally:
             inbox.waiter = inbox.reader = None
-            if self._watch is None:
+            if task in self._interrupted:
+                self._woken(task, before)
+            if self._watch is None and not self._heard_all:
                 self._look_later()
         return True
 
@@ -367,8 +388,7 @@ class ASGILink:
         inbox = self.inbox
         try:
             while not self._heard_all:
-                pending, self._first = self._first or self._receive(), None
-                event = await pending
+                event = await self._receive()
                 awaited = inbox.reader is not None
                 self._take(event)
                 if inbox.paused:
@@ -376,6 +396,10 @@ class ASGILink:
                     await self._resumed
                 elif awaited and self._direct:
                     break
+        except asyncio.CancelledError as exc:
+            if not self._heard_all:
+                self._fail(exc)
+            raise
         except Exception as exc:
             self._fail(exc)
         finally:
@@ -422,9 +446,11 @@ class ASGILink:
             self.ending.found(close)
         self._gone()
 
-    def _fail(self, exc: Exception) -> None:
-        """The server's receive() raised, or said what makes no sense."""
+    def _fail(self, exc: BaseException) -> None:
+        """The server's receive() raised, was cancelled, or said what makes no sense."""
         self._heard_all = True
+        if self._closing is not None:
+            return  # whatever became of the reader, the Close is on its way
         self._lose(f"the ASGI server's receive() failed: {exc!r}", exc)
         self._gone()
 
@@ -467,6 +493,7 @@ class ASGILink:
         size = payload_size(message)  # raises for what cannot be UTF-8
         task = asyncio.current_task(self._loop)
         assert task is not None
+        before = task.cancelling()
         self._senders.add(task)
         try:
             while self._writing is not None:
@@ -480,7 +507,7 @@ class ASGILink:
             else:
                 await self._send({"type": "websocket.send", "bytes": message})
         except asyncio.CancelledError:
-            if not self._woken(task):
+            if not self._woken(task, before):
                 raise
             assert self.ending is not None
             raise ConnectionClosed(self.ending) from None
@@ -495,13 +522,17 @@ class ASGILink:
             raise ConnectionClosed(self.ending) from exc
         finally:
             self._senders.discard(task)
+            if task in self._interrupted:
+                self._woken(task, before)
         self._messages_out += 1
         self._bytes_out += size
 
     async def _send_failed(self, exc: Exception) -> None:
         self._start_reader()
-        await asyncio.sleep(0)
-        self._lose(f"the ASGI server's send() failed: {str(exc) or exc!r}", exc)
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._lose(f"the ASGI server's send() failed: {str(exc) or exc!r}", exc)
 
     async def send_fragments(self, fragments: Fragments, compress: bool | None) -> None:
         """
@@ -582,7 +613,7 @@ class ASGILink:
             if self._task is not None:
                 # granian does not send it while a receive() is pending.
                 self._task.cancel()
-                await asyncio.wait([self._task])
+                await asyncio.wait([self._task], timeout=self._options.close_timeout / 2)
             async with asyncio.timeout(self._options.close_timeout):
                 if self._writing is not None:
                     await asyncio.wait([self._writing])
@@ -609,6 +640,10 @@ class ASGILink:
             self._end(Ending("lost", why="abort() was called on our side"))
             close = Close(CloseCode.INTERNAL_ERROR)
             self._closing = self._loop.create_task(self._send_close(close))
+        else:
+            if self._closing is not None:
+                self._closing.cancel()
+            self._gone()
 
     def _lose(self, why: str, cause: BaseException | None) -> None:
         """
@@ -652,13 +687,24 @@ class ASGILink:
     def _interrupt(self, task: asyncio.Task[Any]) -> None:
         """Wake *task*, which is inside the server; see `_woken`."""
         if task is not asyncio.current_task() and task not in self._interrupted:
-            self._interrupted[task] = task.cancelling()
+            self._interrupted.add(task)
             task.cancel()
 
-    def _woken(self, task: asyncio.Task[Any]) -> bool:
-        """Whether the cancellation of *task* was ours, because of our end; then it is undone."""
-        before = self._interrupted.pop(task, None)
-        return before is not None and task.uncancel() <= before
+    def _woken(self, task: asyncio.Task[Any], before: int) -> bool:
+        """
+        Undo our cancellation of *task*, if there is one.
+
+        Args:
+            task: The current task.
+            before: How often it had been cancelled when it went into the server.
+
+        Returns:
+            Whether it was ours alone.
+        """
+        if task not in self._interrupted:
+            return False
+        self._interrupted.discard(task)
+        return task.uncancel() <= before
 
     def _gone(self) -> None:
         """Nothing more will be said to the server, nor heard from it."""

@@ -8,6 +8,7 @@ because then the Pong may be there and we do not look.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 __all__ = ["Keepalive"]
@@ -73,7 +74,7 @@ class Keepalive:
         self._timer: asyncio.TimerHandle | None = None
         self._check: asyncio.TimerHandle | None = None
         # Pings that wait for their Pong, oldest first: payload -> when sent.
-        self._sent: dict[bytes, float] = {}
+        self._sent: dict[bytes, tuple[float, float]] = {}
         self._waiters: dict[bytes, asyncio.Future[float]] = {}
 
     def start(self) -> None:
@@ -142,7 +143,7 @@ class Keepalive:
     def _ping(self) -> bytes:
         self._counter = (self._counter + 1) & 0xFFFFFFFF
         payload = self._counter.to_bytes(4, "big")
-        self._sent[payload] = self._loop.time()
+        self._sent[payload] = (self._loop.time(), time.perf_counter())
         self._send(payload)
         return payload
 
@@ -176,6 +177,11 @@ class Keepalive:
             if waiter.done() and not waiter.cancelled():
                 waiter.exception()  # seen, even if we are cancelled at this very moment
 
+    def _since(self, began: tuple[float, float]) -> float:
+        seconds = self._loop.time() - began[0]
+        # uvloop's clock counts milliseconds.
+        return seconds if seconds > 0.01 else time.perf_counter() - began[1]
+
     def pong(self, payload: bytes) -> None:
         """
         A Pong arrived.
@@ -186,12 +192,11 @@ class Keepalive:
         sent = self._sent.get(payload)
         if sent is None:
             return
-        now = self._loop.time()
-        self.latency = now - sent
+        self.latency = self._since(sent)
         for older in list(self._sent):
             began = self._sent.pop(older)
             waiter = self._waiters.pop(older, None)
             if waiter is not None and not waiter.done():
-                waiter.set_result(now - began)
+                waiter.set_result(self._since(began))
             if older == payload:
                 return

@@ -6,6 +6,7 @@ The channel is ASGI's own interface; real servers are in tests/behaviour.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -38,14 +39,34 @@ SCOPE = {
 }
 
 
+class Events(asyncio.Queue[Any]):
+    """What a server has to say; as in hypercorn and daphne, its `get` is their receive()."""
+
+    receiving = 0
+
+    async def get(self) -> Any:
+        self.receiving += 1
+        try:
+            assert self.receiving == 1, "two receive() at once"
+            return await super().get()
+        finally:
+            self.receiving -= 1
+
+
 class Server:
-    """The server's end: what it has to say, and what it was told."""
+    """
+    The server's end: what it has to say, and what it was told.
+
+    Attributes:
+        direct: Whether its receive() is known to be safe to cancel.
+    """
+
+    direct = True
 
     def __init__(self, **scope: Any) -> None:
         self.scope: dict[str, Any] = {**SCOPE, **scope}
-        self.events: asyncio.Queue[Any] = asyncio.Queue()
+        self.events = Events()
         self.sent: list[dict[str, Any]] = []
-        self.receiving = 0
         self.blocked: asyncio.Future[None] | None = None
         self.failure: Exception | None = None
         self.events.put_nowait({"type": "websocket.connect"})
@@ -54,12 +75,7 @@ class Server:
         self.events.put_nowait({"type": f"websocket.{kind}", **fields})
 
     async def receive(self) -> Any:
-        self.receiving += 1
-        try:
-            assert self.receiving == 1, "two receive() at once"
-            return await self.events.get()
-        finally:
-            self.receiving -= 1
+        return await self.events.get()
 
     async def send(self, event: Any) -> None:
         if self.failure is not None:
@@ -73,10 +89,17 @@ class Server:
 
     @property
     def triple(self) -> tuple[Any, Any, Any]:
-        return self.scope, self.receive, self.send
+        return self.scope, self.events.get if self.direct else self.receive, self.send
 
     async def accept(self, **options: Any) -> AioServer:
         return await AioServer.accept(asgi=self.triple, **options)
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["direct", "background"])
+def direct(request: pytest.FixtureRequest) -> bool:
+    """Who reads: the task that waits, or one in the background."""
+    Server.direct = request.param
+    return Server.direct
 
 
 # ------------------------------------------------------------------- opening
@@ -216,8 +239,8 @@ async def test_both_keys_may_be_there(fields: Any, expected: str | bytes) -> Non
     await ws.close()
 
 
-async def test_a_message_is_read_by_the_task_that_waits_for_it() -> None:
-    """No task in between, and never two receive() at once."""
+async def test_a_message_is_read_by_the_task_that_waits_for_it(direct: bool) -> None:
+    """No task in between, where a receive() may be cancelled; never two receive() at once."""
     server = Server()
     ws = await server.accept()
     waiting = asyncio.ensure_future(ws.receive())
@@ -225,7 +248,7 @@ async def test_a_message_is_read_by_the_task_that_waits_for_it() -> None:
     tasks = asyncio.all_tasks()
     server.say("receive", text="x")
     assert await waiting == "x"
-    assert not any("reader" in task.get_name() for task in tasks)
+    assert any("reader" in task.get_name() for task in tasks) != direct
     await ws.close()
 
 
@@ -249,27 +272,19 @@ async def test_a_cancelled_receive_loses_nothing() -> None:
     await ws.close()
 
 
-class OneShot:
-    """An awaitable that is no coroutine, and loses what it waits for when it is cancelled."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def __await__(self) -> Any:
-        return self._server.receive().__await__()
-
-
-async def test_a_server_whose_receive_is_no_coroutine_is_never_cancelled() -> None:
-    """granian loses a message when its receive() is cancelled."""
+@pytest.mark.parametrize("lifted", [False, True])
+async def test_a_receive_that_nobody_knows_is_never_cancelled(lifted: bool) -> None:
+    """granian loses a message when its receive() is cancelled, also behind a wrapper."""
     server = Server()
     calls = 0
 
-    def receive() -> Any:
+    async def receive() -> Any:
         nonlocal calls
         calls += 1
-        return OneShot(server)
+        return await server.receive()
 
-    ws = await AioServer.accept(asgi=(server.scope, receive, server.send))
+    triple: Any = (server.scope, receive, server.send)
+    ws = await AioServer.accept(asgi=WebSocket(*triple) if lifted else triple)
     for number in range(5):
         waiting = asyncio.ensure_future(ws.receive())
         await settled()
@@ -499,6 +514,123 @@ async def test_a_timeout_around_a_receive_that_our_end_wakes_does_not_strike() -
     await settled()
     await ws.close()
     assert await task == 0
+
+
+async def test_an_owners_cancellation_is_not_taken_for_ours() -> None:
+    """Not even if our end comes in the same turn of the loop."""
+    server = Server()
+    ws = await server.accept()
+    server.blocked = asyncio.get_running_loop().create_future()
+
+    async def use(what: Any) -> None:
+        try:
+            await what
+        except ConnectionClosed:
+            await asyncio.sleep(3600)
+
+    tasks = [asyncio.ensure_future(use(what)) for what in (ws.receive(), ws.send("x"))]
+    await settled()
+    for task in tasks:
+        task.cancel()
+    closing = asyncio.ensure_future(ws.close())
+    await asyncio.wait(tasks)
+    assert all(task.cancelled() for task in tasks)
+    server.blocked.set_result(None)
+    await closing
+
+
+async def test_an_interruption_that_a_server_swallows_is_undone() -> None:
+    """asyncio.wait_for() of Python 3.11 does so, when what it waits for is there."""
+    server = Server()
+    released = asyncio.get_running_loop().create_future()
+
+    async def send(event: Any) -> None:
+        if event["type"] == "websocket.send":
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(released)
+
+    ws = await AioServer.accept(asgi=(server.scope, server.events.get, send))
+    sending = asyncio.ensure_future(ws.send("x"))
+    await settled()
+    closing = asyncio.ensure_future(ws.close())
+    await sending
+    assert sending.cancelling() == 0
+    await closing
+
+
+async def test_a_reader_that_is_cancelled_is_the_end() -> None:
+    server = Server()
+    ws = await server.accept()
+    assert ws.task is not None
+    waiting = asyncio.ensure_future(ws.receive(1000))
+    await settled()
+    ws.task.cancel()
+    with pytest.raises(ConnectionClosed):
+        await waiting
+
+
+async def test_abort_ends_a_close_that_waits() -> None:
+    server = Server()
+    ws = await server.accept()
+    server.blocked = asyncio.get_running_loop().create_future()
+    closing = asyncio.ensure_future(ws.close())
+    await settled()
+    assert not closing.done()
+    ws.abort()
+    await closing
+    assert ws.connection_state is State.CLOSED
+
+
+async def test_a_receive_that_cannot_be_cancelled_does_not_keep_the_close() -> None:
+    server = Server()
+
+    async def receive() -> Any:
+        while True:
+            try:
+                return await server.events.get()
+            except asyncio.CancelledError:
+                pass
+
+    ws = await AioServer.accept(asgi=(server.scope, receive, server.send))
+    assert ws.task is not None
+    await settled()
+    await ws.close(3000)
+    assert server.sent[-1]["code"] == 3000
+    server.say("disconnect")
+    await settled()
+
+
+@pytest.mark.parametrize("failure", [OSError("gone"), RuntimeError("closed")])
+async def test_a_client_that_has_left_is_a_connection_error_through_an_object_too(
+    failure: Exception,
+) -> None:
+    for step in ("connect", "accept", "reject"):
+        server = Server()
+        if step == "connect":
+            server.events.get_nowait()
+            server.say("disconnect", code=1006)
+        server.failure = failure
+        if step == "reject":
+            await AioServer.reject(asgi=WebSocket(*server.triple))
+        else:
+            with pytest.raises(OpenError):
+                await AioServer.accept(asgi=WebSocket(*server.triple))
+
+
+async def test_cleanups_may_close_each_others_connections() -> None:
+    """A bridge: whoever ends first takes the other along."""
+    first, second = await Server().accept(), await Server().accept()
+    first.add_cleanup(second.close)
+    second.add_cleanup(first.close)
+    await first.close()
+    await second.wait_closed()
+    one, other = WebSocket(*Server().triple), WebSocket(*Server().triple)
+    for facade in (one, other):
+        await facade.accept()
+    one.add_cleanup(other.close)
+    other.add_cleanup(one.close)
+    await one.close()
+    assert not other.connected
 
 
 async def test_a_close_that_the_server_does_not_take_is_given_up() -> None:
