@@ -9,7 +9,6 @@ client's leaving is noticed though the application only sends.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
@@ -135,7 +134,7 @@ class ASGISource:
         """Answer with *response* where the server can (``websocket.http.response``), else 403."""
         if self.accepted:
             raise WebSocketRuntimeError("this WebSocket has been accepted already; close() it")
-        with contextlib.suppress(OSError, RuntimeError):
+        try:
             if _DENIAL not in (self._scope.get("extensions") or {}):
                 await self._send(_close_event(Close(CloseCode.POLICY_VIOLATION)))
                 return
@@ -149,9 +148,23 @@ class ASGISource:
                 }
             )
             await self._send({"type": f"{_DENIAL}.body", "body": body, "more_body": False})
+        except Exception as exc:
+            if not _says_gone(exc):
+                raise
 
     def abort(self) -> None:
         """Nothing: the server answers for an application that ends without an answer."""
+
+
+def _says_gone(exc: Exception) -> bool:
+    """
+    Whether an error of the server's send() says that the client has left meanwhile.
+
+    OSError since version 2.4 (TimeoutError, of ours, is one as well); RuntimeError
+    from servers that know it already; the WebSocketDisconnect of Starlette's object,
+    which is neither and has a close code.
+    """
+    return isinstance(exc, (OSError, RuntimeError)) or hasattr(exc, "code")
 
 
 def _is_safe_to_cancel(receive: Any) -> bool:
@@ -619,18 +632,17 @@ class ASGILink:
                     await asyncio.wait([self._writing])
                 try:
                     await self._send(_close_event(close))
-                except (OSError, RuntimeError, TimeoutError):
-                    raise
                 except Exception as exc:
+                    if _says_gone(exc):
+                        raise
                     # daphne takes 1000 and 3000 to 4999 only, and would stay open.
                     self._options.logger.warning(
-                        "the ASGI server does not take %s (%s), so the client gets 1000", close, exc
+                        "the ASGI server does not take %s (%r), so the client gets 1000", close, exc
                     )
                     await self._send(_close_event(Close(CloseCode.NORMAL_CLOSURE)))
-        except (OSError, RuntimeError):
-            pass  # the client has left meanwhile (RuntimeError: and the server knows it)
-        except Exception:
-            self._options.logger.exception("the ASGI server did not take a Close")
+        except Exception as exc:
+            if not _says_gone(exc):
+                self._options.logger.exception("the ASGI server did not take a Close")
         finally:
             self._gone()
 

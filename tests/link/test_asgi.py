@@ -600,7 +600,22 @@ async def test_a_receive_that_cannot_be_cancelled_does_not_keep_the_close() -> N
     await settled()
 
 
-@pytest.mark.parametrize("failure", [OSError("gone"), RuntimeError("closed")])
+class Left(Exception):
+    """As Starlette's WebSocketDisconnect."""
+
+    code = 1006
+
+
+async def test_a_close_that_comes_too_late_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    for failure in (OSError("gone"), RuntimeError("closed"), Left()):
+        server = Server()
+        ws = await server.accept()
+        server.failure = failure
+        await ws.close()
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+@pytest.mark.parametrize("failure", [OSError("gone"), RuntimeError("closed"), Left()])
 async def test_a_client_that_has_left_is_a_connection_error_through_an_object_too(
     failure: Exception,
 ) -> None:
