@@ -616,6 +616,8 @@ class ASGILink:
         """Hand *close* to the server, which does the closing handshake."""
         if self.state is State.OPEN:
             self._close(close, "")
+        elif self._closing is None:
+            self._gone()  # the client has gone, and nobody wants what it had sent
 
     def _close(self, close: Close, why: str) -> None:
         self._end(Ending("us", sent=close, why=why, delegated=True))

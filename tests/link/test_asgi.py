@@ -440,6 +440,23 @@ async def test_a_send_that_fails_is_the_end_but_not_of_what_came_before(
     assert (caught.value.code, caught.value.reason) == (3001, "left")
 
 
+async def test_close_after_a_failed_send_waits_for_nothing() -> None:
+    """Not for a server that does not say disconnect, nor behind messages that nobody takes."""
+    server = Server()
+    ws = await server.accept(max_queue=(4, 1), close_timeout=10_000)
+    for number in range(10):
+        server.say("receive", text=str(number))
+    assert ws.task is not None
+    await settled()
+    server.failure = OSError("gone")
+    with pytest.raises(ConnectionClosed):
+        await ws.send("x")
+    began = asyncio.get_running_loop().time()
+    await ws.close()
+    assert asyncio.get_running_loop().time() == pytest.approx(began, abs=1)
+    assert await ws.receive() == "0"
+
+
 async def test_a_server_that_never_says_disconnect_is_not_waited_for() -> None:
     server = Server()
     ws = await server.accept(close_timeout=0.001)
