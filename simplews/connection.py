@@ -20,7 +20,16 @@ from .payloads import Dialect, dump_json, dump_typed, load_json, load_typed
 from .protocol.frames import Fragment, check_close
 from .types import BinaryMessage, Close, CloseCode, HandshakeRequest, Headers, State, TextMessage
 
-__all__ = ["CLEANING", "UNSET", "AioBase", "Cleanup", "Unset", "check_mode", "run_cleanups"]
+__all__ = [
+    "CLEANING",
+    "UNSET",
+    "AioBase",
+    "Cleanup",
+    "Unset",
+    "check_mode",
+    "code_behind",
+    "run_cleanups",
+]
 
 
 class Unset:
@@ -480,12 +489,7 @@ class AioBase:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None or isinstance(error, ConnectionClosed):
-            await self.close()
-        elif isinstance(error, Exception):
-            await self.close(CloseCode.INTERNAL_ERROR)
-        else:
-            await self.close(CloseCode.GOING_AWAY)
+        await self.close(code_behind(error, ConnectionClosed))
 
     # --------------------------------------------------------------- liveness
 
@@ -606,6 +610,15 @@ async def run_cleanups(functions: list[Cleanup], logger: logging.Logger) -> None
             if isinstance(exc, asyncio.CancelledError) and task and task.cancelling():
                 raise  # we are cancelled, not something that the cleanup waited for
             logger.exception("cleanup %r of a connection failed", function)
+
+
+def code_behind(error: BaseException | None, end: type[Exception]) -> int:
+    """The close code behind a block that ended with *error*; *end* says that it is closed."""
+    if error is None or isinstance(error, end):
+        return CloseCode.NORMAL_CLOSURE
+    if isinstance(error, Exception):
+        return CloseCode.INTERNAL_ERROR
+    return CloseCode.GOING_AWAY
 
 
 def check_mode(mode: str) -> None:

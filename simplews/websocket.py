@@ -30,7 +30,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, NoReturn, Self
 from urllib.parse import parse_qsl, quote
 
-from .connection import CLEANING, AioBase, Cleanup, check_mode, run_cleanups
+from .connection import CLEANING, AioBase, Cleanup, check_mode, code_behind, run_cleanups
 from .errors import (
     ConnectionClosed,
     NotInScope,
@@ -773,12 +773,7 @@ class WebSocket(Mapping[str, Any]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None or isinstance(error, WebSocketDisconnect):
-            await self.close()
-        elif isinstance(error, Exception):
-            await self.close(CloseCode.INTERNAL_ERROR)
-        else:
-            await self.close(CloseCode.GOING_AWAY)
+        await self.close(code_behind(error, WebSocketDisconnect))
 
     # --------------------------------------------------------------- cleanups
 

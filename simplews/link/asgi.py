@@ -554,6 +554,29 @@ class ASGILink:
         Cancellation:
             Nothing has been sent.
         """
+        if self.ending is not None:
+            raise ConnectionClosed(self.ending)
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        # The application may wait for its next piece for ever; our end does not.
+        self._senders.add(task)
+        try:
+            whole = await self._join(fragments)
+        except asyncio.CancelledError:
+            if not self._woken(task, before):
+                raise
+            assert self.ending is not None
+            raise ConnectionClosed(self.ending) from None
+        finally:
+            self._senders.discard(task)
+            if task in self._interrupted:
+                self._woken(task, before)
+        if whole is not None:
+            await self.send(whole, compress)
+
+    async def _join(self, fragments: Fragments) -> Data | None:
+        """The pieces as one message; None if there are none."""
         pieces: list[Any] = []
         async for piece in each(fragments):
             if not isinstance(piece, (str, bytes, bytearray, memoryview)):
@@ -563,9 +586,9 @@ class ASGILink:
             if self.ending is not None:
                 raise ConnectionClosed(self.ending)
             pieces.append(piece)
-        if pieces:
-            whole = "".join(pieces) if isinstance(pieces[0], str) else b"".join(pieces)
-            await self.send(whole, compress)
+        if not pieces:
+            return None
+        return "".join(pieces) if isinstance(pieces[0], str) else b"".join(pieces)
 
     def write_frames(self, frames: Frames) -> bool:
         """Send a message made once for many, in a task; False if too many wait for it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -493,6 +493,35 @@ async def test_an_end_wakes_whoever_waits(how: str, receiving: bool) -> None:
     await ws.wait_closed()
     assert ws.connection_state is State.CLOSED
     assert server.kinds() == ["accept"] + ["close"] * (how != "client")
+
+
+@pytest.mark.parametrize("how", ["close", "client"])
+async def test_an_end_wakes_a_send_that_waits_for_its_next_piece(how: str) -> None:
+    server = Server()
+    ws = await server.accept()
+    assert ws.task is not None
+    closed = False
+
+    async def pieces() -> AsyncIterator[str]:
+        nonlocal closed
+        try:
+            yield "one"
+            await asyncio.get_running_loop().create_future()
+        finally:
+            closed = True
+
+    sending = asyncio.ensure_future(ws.send(pieces()))
+    await settled()
+    if how == "close":
+        await ws.close()
+    else:
+        server.say("disconnect", code=3000)
+    with pytest.raises(ConnectionClosed):
+        await sending
+    assert closed
+    assert sending.cancelling() == 0
+    assert "send" not in server.kinds()
+    await ws.wait_closed()
 
 
 async def test_a_cancellation_that_is_not_ours_stays_one() -> None:
