@@ -184,7 +184,7 @@ class AioBase:
         """
         while True:
             if self._messages:
-                if self._inbox.waiter is not None:
+                if self._inbox.waiter.reader is not None:
                     self._inbox.check_single_reader()
                 if self._stream is None:
                     return self._inbox.get()  # type: ignore[return-value]
@@ -211,8 +211,7 @@ class AioBase:
         Raises:
             ConnectionClosed: The connection ended before the message did.
         """
-        if self._inbox.waiter is not None:
-            self._inbox.check_single_reader()
+        self._inbox.check_single_reader()
         if self._stream is not None:
             self._leave_stream()
         if self._messages:

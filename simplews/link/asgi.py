@@ -17,8 +17,9 @@ from urllib.parse import quote
 
 from ..errors import ConnectionClosed, WebSocketRuntimeError
 from ..protocol.codec import MESSAGE_OVERHEAD
-from ..protocol.frames import Fragment, payload_size
+from ..protocol.frames import Fragment
 from ..protocol.handshake import check_response, offered_subprotocols
+from ..protocol.octets import payload_size
 from ..types import Close, CloseCode, Ending, HandshakeRequest, Headers, Response, State
 from .base import Data, Fragments, Frames, Stats, each, encode
 from .closed import Closed
@@ -251,7 +252,7 @@ class ASGILink:
         "_loop",
         "_messages_out",
         "_options",
-        "_reading",
+        "_reader",
         "_receive",
         "_resumed",
         "_scope",
@@ -298,10 +299,9 @@ class ASGILink:
         self._senders: set[asyncio.Task[Any]] = set()
         self._interrupted: set[asyncio.Task[Any]] = set()
         self._closed = Closed(loop)
-        # Who calls the server's receive(): `_task`, or whoever waits in `wait`, who
-        # then stands in the inbox with `_reading` for a waiter.
+        # Who calls the server's receive(): `_task`, or `_reader`, a task in `wait`.
         self._task: asyncio.Task[None] | None = None
-        self._reading: asyncio.Future[None] = loop.create_future()
+        self._reader: asyncio.Task[Any] | None = None
         self._direct = direct
         self._heard_all = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -323,7 +323,7 @@ class ASGILink:
     @property
     def task(self) -> asyncio.Task[None] | None:
         """The task that reads in the background, from now on; None after the end."""
-        if self.inbox.reader is None:
+        if self.inbox.waiter.reader is None:
             self._start_reader()
         return self._task
 
@@ -357,13 +357,14 @@ class ASGILink:
             self._start_reader()
             return await self.inbox.wait(timeout)
         inbox = self.inbox
-        if inbox.waiter is not None:
+        waiter = inbox.waiter
+        if waiter.reader is not None:
             inbox.check_single_reader()
         task = asyncio.current_task(self._loop)
         assert task is not None
         before = task.cancelling()
-        inbox.waiter = self._reading
-        inbox.reader = task
+        # Nothing has to wake it, so its being the reader is all that the inbox knows.
+        self._reader = waiter.reader = task
         try:
             if inbox.taken & _BURST == _BURST:
                 await asyncio.sleep(0)
@@ -374,7 +375,7 @@ class ASGILink:
         except Exception as exc:
             self._fail(exc)
         finally:
-            inbox.waiter = inbox.reader = None
+            self._reader = waiter.reader = None
             if task in self._interrupted:
                 self._woken(task, before)
             if self._watch is None and not self._heard_all:
@@ -387,13 +388,12 @@ class ASGILink:
     def _look(self) -> None:
         """Read in the background, unless somebody waits in `wait`."""
         self._watch = None
-        if self.inbox.reader is None:
+        if self.inbox.waiter.reader is None:
             self._start_reader()
 
     def _start_reader(self) -> None:
         # One receive() at a time.
-        elsewhere = self.inbox.waiter is self._reading
-        if self._task is None and not self._heard_all and not elsewhere:
+        if self._task is None and not self._heard_all and self._reader is None:
             self._task = self._loop.create_task(self._read(), name="simplews: ASGI reader")
 
     async def _read(self) -> None:
@@ -402,7 +402,7 @@ class ASGILink:
         try:
             while not self._heard_all:
                 event = await self._receive()
-                awaited = inbox.reader is not None
+                awaited = inbox.waiter.reader is not None
                 self._take(event)
                 if inbox.paused:
                     self._resumed = self._loop.create_future()
@@ -438,6 +438,7 @@ class ASGILink:
             self.inbox.messages.append(Fragment(data, True) if self._streaming else data)
             self._streaming = False
             self.inbox.arrived(size + MESSAGE_OVERHEAD)
+            self.inbox.wake()
         elif kind == "websocket.disconnect":
             self._client_left(event)
         else:
@@ -717,8 +718,8 @@ class ASGILink:
         """No message follows those that are there."""
         self._heard_all = True
         self.inbox.end()
-        reader = self.inbox.reader
-        if reader is not None and self.inbox.waiter is self._reading:
+        reader = self._reader
+        if reader is not None:
             self._interrupt(reader)
 
     def _interrupt(self, task: asyncio.Task[Any]) -> None:

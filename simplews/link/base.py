@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -110,7 +110,7 @@ class Link(Protocol):
 
     def get_extra_info(self, name: str) -> Any: ...
 
-    def wait(self, timeout: float | None) -> Coroutine[Any, Any, bool]:
+    def wait(self, timeout: float | None) -> Awaitable[bool]:
         """Wait for a message or the end, see `Inbox.wait`."""
         ...
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ..errors import WebSocketRuntimeError
 from ..protocol.codec import MESSAGE_OVERHEAD, Message
-from ..protocol.frames import Fragment, payload_size
+from ..protocol.frames import Fragment
+from ..protocol.octets import payload_size
 from .options import QueueMarks
+from .waiter import Waiter
 
 __all__ = ["Inbox"]
 
@@ -32,21 +34,22 @@ class Inbox:
         paused: Whether the source is paused on our account.
         ended: Whether no more messages will come.
         taken: Messages that `get` has returned.
-        reader: The task that waits for a message, or None.
-        waiter: What it waits for, or None.
+        waiter: What a task awaits that waits for a message.
     """
 
     __slots__ = (
         "_event",
+        "_high",
+        "_high_bytes",
         "_loop",
-        "_marks",
+        "_low",
+        "_low_bytes",
         "_pause",
         "_resume",
         "_size",
         "ended",
         "messages",
         "paused",
-        "reader",
         "taken",
         "waiter",
     )
@@ -64,22 +67,20 @@ class Inbox:
         self.taken = 0
         self._size = 0
         self._loop = loop
-        self._marks = marks
+        self._high, self._low = marks.high, marks.low
+        self._high_bytes, self._low_bytes = marks.high_bytes, marks.low_bytes
         self._pause = pause
         self._resume = resume
-        self.waiter: asyncio.Future[None] | None = None
-        self.reader: asyncio.Task[object] | None = None
+        self.waiter = Waiter(loop)
         self._event: asyncio.Event | None = None
 
-    @property
     def room(self) -> int:
         """Bytes that fit below the high mark."""
-        return self._marks.high_bytes - self._size
+        return self._high_bytes - self._size
 
-    @property
     def most(self) -> int:
         """Messages that fit below the high mark, those that are there included."""
-        return self._marks.high
+        return self._high
 
     @property
     def event(self) -> asyncio.Event:
@@ -93,26 +94,28 @@ class Inbox:
     # ------------------------------------------------------------ the source
 
     def arrived(self, size: int) -> None:
-        """Messages of *size* bytes together have been appended to `messages`."""
+        """Messages of *size* bytes together have been appended to `messages`; `wake` follows."""
         self._size += size
-        self._wake()
-        if not self.paused and (
-            self._size > self._marks.high_bytes or len(self.messages) >= self._marks.high
-        ):
+        if self._event is not None:
+            self._event.set()
+        if not self.paused and (self._size > self._high_bytes or len(self.messages) >= self._high):
             self.paused = True
             self._pause()
+
+    def wake(self, now: bool = False) -> None:
+        """Let whoever waits look; *now*: see `Waiter.wake_now`."""
+        if self.waiter.reader is not None and (self.messages or self.ended):
+            if now:
+                self.waiter.wake_now()
+            else:
+                self.waiter.wake()
 
     def end(self) -> None:
         """No message follows those that are there: whoever waits is woken."""
         self.ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        waiter = self.waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
         if self._event is not None:
             self._event.set()
+        self.wake()
 
     # ------------------------------------------------------------ the reader
 
@@ -122,16 +125,14 @@ class Inbox:
         self.taken += 1
         data = message.data if isinstance(message, Fragment) else message
         self._size -= payload_size(data) + MESSAGE_OVERHEAD
-        if self.paused and (
-            len(self.messages) <= self._marks.low and self._size <= self._marks.low_bytes
-        ):
+        if self.paused and (len(self.messages) <= self._low and self._size <= self._low_bytes):
             self.paused = False
             self._resume()
         if self._event is not None and not self.messages and not self.ended:
             self._event.clear()
         return message
 
-    async def wait(self, timeout: float | None) -> bool:
+    def wait(self, timeout: float | None) -> Awaitable[bool]:
         """
         Wait until a message is there or the connection has ended.
 
@@ -139,7 +140,7 @@ class Inbox:
             timeout: Seconds; None waits for ever, 0 looks once.
 
         Returns:
-            False if *timeout* passed first.
+            What to await: False if *timeout* passed first.
 
         Raises:
             WebSocketRuntimeError: Another task is waiting already.
@@ -147,26 +148,24 @@ class Inbox:
         Cancellation:
             Safe; messages stay where they are.
         """
-        if self.waiter is not None:
+        if self.waiter.reader is not None:
             self.check_single_reader()
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self.waiter = waiter
-        self.reader = asyncio.current_task()
-        timer = None if timeout is None else self._loop.call_later(timeout, _expire, waiter)
+        return self.waiter if timeout is None else self._wait(timeout)
+
+    async def _wait(self, timeout: float) -> bool:
+        timer = self._loop.call_later(timeout, self.waiter.expire)
         try:
-            await waiter
+            return await self.waiter
         finally:
-            self.waiter = self.reader = None
-            if timer is not None:
-                timer.cancel()
-        return bool(self.messages) or self.ended
+            timer.cancel()
 
     def check_single_reader(self) -> None:
         """Raise if a task waits in `wait`: a second one would take its message."""
-        if self.waiter is not None:
+        reader = self.waiter.reader
+        if reader is not None:
             raise WebSocketRuntimeError(
                 f"{_name(asyncio.current_task())} called receive() while "
-                f"{_name(self.reader)} is already waiting in it; let one task receive "
+                f"{_name(reader)} is already waiting in it; let one task receive "
                 f"and hand the messages on"
             )
 
@@ -176,11 +175,6 @@ class Inbox:
             fragment = self.get()
             if isinstance(fragment, Fragment) and fragment.final:
                 return
-
-
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _name(task: asyncio.Task[object] | None) -> str:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..protocol.frames import Pong
-from ..protocol.masking import apply_mask
+from ..protocol.octets import apply_mask
 
 __all__ = ["LARGE", "Outbox"]
 
@@ -47,7 +47,6 @@ class Outbox:
 
     __slots__ = (
         "_held",
-        "_held_size",
         "_lock",
         "_loop",
         "_mid_frame",
@@ -79,8 +78,7 @@ class Outbox:
         self._loop = loop
         self._transport = transport
         self._waiting = waiting
-        self._held: list[bytes] = []
-        self._held_size = 0
+        self._held = bytearray()
         self._scheduled = False
         self._mid_frame = False
         self._then: Callable[[], None] | None = None
@@ -112,17 +110,16 @@ class Outbox:
             return
         self.written += len(frame)
         if self._mid_frame or self._waiting:
-            self._held.append(frame)
-            self._held_size += len(frame)
+            self._held += frame
             if self._mid_frame:
                 return
-            if self._held_size >= _CORK:
+            if len(self._held) >= _CORK:
                 self.flush()
             elif not self._scheduled:
                 self._scheduled = True
                 self._loop.call_soon(self._end_of_iteration)
         elif self._held:
-            self._held.append(frame)
+            self._held += frame
             self.flush()
         else:
             self._transport.write(frame)
@@ -143,9 +140,8 @@ class Outbox:
         """Write what is held."""
         held = self._held
         if held and not self._mid_frame and not self.closed:
-            self._held = []
-            self._held_size = 0
-            self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+            self._held = bytearray()  # the transport may keep the other one
+            self._transport.write(held)
 
     def _end_of_iteration(self) -> None:
         self._scheduled = False
@@ -192,7 +188,7 @@ class Outbox:
             self._mid_frame = False
             complete = position >= len(view)
             if not complete:
-                self._held, self._held_size = [], 0  # nothing can follow half a frame
+                self._held = bytearray()  # nothing can follow half a frame
             self._release_pong()
             self.flush()
             self._close_now()
@@ -255,8 +251,7 @@ class Outbox:
     def lost(self) -> None:
         """The transport is gone."""
         self.ended = self.closed = True
-        self._held = []
-        self._held_size = 0
+        self._held = bytearray()
         self._pong = None
         self._wake()
 

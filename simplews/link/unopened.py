@@ -25,7 +25,6 @@ class Unopened:
     ending: Ending | None = None
     latency: float | None = None
     streams: tuple[asyncio.StreamReader | None, asyncio.StreamWriter | None] = (None, None)
-    waiter = None
     task = None
 
     def __init__(self, name: str) -> None:
@@ -53,6 +52,9 @@ class Unopened:
     def event(self) -> NoReturn:
         """Raises: there is no event to wait for."""
         self._refuse()
+
+    def check_single_reader(self) -> None:
+        """Nobody can wait."""
 
     send_nowait = write_frames = flush = begin_stream = end_stream = _refuse
 

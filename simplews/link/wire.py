@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from ..errors import ConnectionClosed, ProtocolError
 from ..protocol.codec import Decoder, Encoder, Event
@@ -29,9 +30,11 @@ from .outbox import LARGE, Outbox
 
 __all__ = ["WireLink"]
 
-# asyncio's selector transport reads 256 KiB at a time, which glibc serves with
-# an mmap and a munmap per read: 9 to 15 µs. Reads of 64 KiB come from the heap.
+# All connections of a loop read into the same memory: nothing runs between a read
+# and the decoding of what it brought. (A plain asyncio.Protocol is given bytes of
+# its own for each read, of 256 KiB: an mmap and a munmap, 9 to 15 µs.)
 _MOST_READ = 65536
+_buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = WeakKeyDictionary()
 
 # After a failure we read on and drop, so that TCP does not reset the connection
 # and take our Close with it, but not for longer than this.
@@ -49,7 +52,7 @@ _PONG = int(Opcode.PONG)
 _CONTINUATION = int(Opcode.CONTINUATION)
 
 
-class WireLink(asyncio.Protocol):
+class WireLink:
     """
     An open WebSocket on a transport. Make it with `take_over`.
 
@@ -60,25 +63,27 @@ class WireLink(asyncio.Protocol):
         task: None: the transport calls.
     """
 
-    task: asyncio.Task[None] | None = None
-
     __slots__ = (
         "_addresses",
+        "_buffer",
         "_bytes_in",
         "_closed",
         "_deadline",
         "_decoder",
+        "_direct",
         "_discard",
         "_encoder",
         "_events",
         "_fragment_wait",
         "_keepalive",
         "_loop",
+        "_memory",
         "_messages_out",
         "_options",
         "_outbox",
         "_read_size",
         "_reader",
+        "_reads_in_place",
         "_server",
         "_streams_protocol",
         "_transport",
@@ -86,6 +91,7 @@ class WireLink(asyncio.Protocol):
         "ending",
         "inbox",
         "state",
+        "task",
         "wait",
     )
 
@@ -104,6 +110,7 @@ class WireLink(asyncio.Protocol):
         self.ending: Ending | None = None
         self.inbox = Inbox(loop, options.marks, self._pause_reading, self._resume_reading)
         self.wait = self.inbox.wait
+        self.task: asyncio.Task[None] | None = None
         self._loop = loop
         self._reader = reader
         self._writer = writer
@@ -132,7 +139,11 @@ class WireLink(asyncio.Protocol):
         )
         self._events: list[Event] = []
         self._discard = False  # after our Close only the peer's is of interest
-        self._read_size = 0
+        # A proactor reads while other things happen, so it has memory of its own.
+        self._reads_in_place = not isinstance(loop, _PROACTOR)
+        self._memory = _buffer_of(loop) if self._reads_in_place else bytearray(_MOST_READ)
+        self._direct = False  # the present read goes to the payload's own place
+        self._limit_reads(options.receive_bytes)
         self._bytes_in = 0
         self._messages_out = 0
         self._deadline: asyncio.TimerHandle | None = None
@@ -164,11 +175,10 @@ class WireLink(asyncio.Protocol):
             agreement: What was agreed on compression, or None.
             early: Bytes behind the handshake that were read from *reader*.
         """
-        link = cls(reader, writer, server=server, options=options, agreement=agreement)
+        link = WireProtocol(reader, writer, server=server, options=options, agreement=agreement)
         transport = link._transport
         transport.set_protocol(link)
         transport.set_write_buffer_limits(high=options.write_limit)
-        link._limit_reads(options.receive_bytes)
         # There is no public way to ask a StreamReader with bytes in its buffer
         # whether the end of the stream has come, and it is told only once.
         at_end = bool(getattr(reader, "_eof", False))
@@ -182,7 +192,7 @@ class WireLink(asyncio.Protocol):
         lost = error is not None or transport.is_closing()
         link._keepalive.start()
         if early:
-            link.data_received(early)
+            link.received(early)
         if lost:
             link.connection_lost(error)
         elif at_end:
@@ -223,24 +233,53 @@ class WireLink(asyncio.Protocol):
 
     # --------------------------------------------------------------- bytes in
 
-    def data_received(self, data: bytes) -> None:
-        """The transport read *data*."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the transport reads to next (asyncio.BufferedProtocol)."""
+        room = self._decoder.room() if self._reads_in_place else None
+        self._direct = room is not None
+        return self._buffer if room is None else room
+
+    def buffer_updated(self, size: int) -> None:
+        """The transport has read *size* bytes."""
         self._keepalive.heard = True
-        size = len(data)
         self._bytes_in += size
-        if size == self._read_size:
-            self._limit_reads(size * 4)
+        decoder, inbox = self._decoder, self.inbox
+        decoder.size = 0
+        if self._direct:
+            decoder.filled(size, inbox.messages)
+        elif self._discard:
+            # It appends none, so no mark holds it up.
+            decoder.feed_buffer(self._memory, size, inbox.messages, self._events)
+        else:
+            if size == self._read_size:
+                self._limit_reads(size * 4)
+            decoder.feed_buffer(
+                self._memory, size, inbox.messages, self._events, inbox.room(), inbox.most()
+            )
+        self._decoded()
+        inbox.wake(True)
+
+    def received(self, data: bytes) -> None:
+        """*data* was read before we took the transport over."""
+        self._keepalive.heard = True
+        self._bytes_in += len(data)
         self._decode(data)
 
     def _decode(self, data: bytes) -> None:
-        decoder, inbox, events = self._decoder, self.inbox, self._events
+        decoder, inbox = self._decoder, self.inbox
+        decoder.size = 0
         if self._discard:
-            decoder.feed(data, inbox.messages, events)  # appends none, so no mark holds it up
+            decoder.feed(data, inbox.messages, self._events)
         else:
-            decoder.size = 0
-            decoder.feed(data, inbox.messages, events, inbox.room, inbox.most)
-            if decoder.size:
-                inbox.arrived(decoder.size)
+            decoder.feed(data, inbox.messages, self._events, inbox.room(), inbox.most())
+        self._decoded()
+        inbox.wake()
+
+    def _decoded(self) -> None:
+        """See to what the decoder has found."""
+        decoder, events = self._decoder, self._events
+        if decoder.size:
+            self.inbox.arrived(decoder.size)
         if events:
             self._events = []
             for event in events:
@@ -264,11 +303,9 @@ class WireLink(asyncio.Protocol):
             self._close_received(event)
 
     def _limit_reads(self, size: int) -> None:
-        """Let the next reads be of *size* bytes: small connections stay small."""
-        size = min(size, _MOST_READ)
-        if size != self._read_size and hasattr(self._transport, "max_size"):
-            self._read_size = size
-            cast(Any, self._transport).max_size = size
+        """Let the next reads be of *size* bytes."""
+        self._read_size = min(size, _MOST_READ)
+        self._buffer = memoryview(self._memory)[: self._read_size]
 
     def _pause_reading(self) -> None:
         self._keepalive.pause()
@@ -439,6 +476,7 @@ class WireLink(asyncio.Protocol):
         decoder.stream(self.inbox.messages)
         if decoder.size:
             self.inbox.arrived(decoder.size)
+            self.inbox.wake()
 
     def end_stream(self) -> None:
         """Nobody wants the rest of the message that is read in pieces."""
@@ -585,3 +623,19 @@ class WireLink(asyncio.Protocol):
         self._keepalive.heard = True
         self._outbox.resume()
         self._streams_protocol.resume_writing()
+
+
+class WireProtocol(WireLink, asyncio.BufferedProtocol):
+    """A `WireLink` as asyncio knows it, which looks for its own class."""
+
+    __slots__ = ()
+
+
+_PROACTOR: tuple[type, ...] = tuple(filter(None, [getattr(asyncio, "ProactorEventLoop", None)]))
+
+
+def _buffer_of(loop: asyncio.AbstractEventLoop) -> bytearray:
+    buffer = _buffers.get(loop)
+    if buffer is None:
+        buffer = _buffers[loop] = bytearray(_MOST_READ)
+    return buffer

@@ -7,22 +7,21 @@ The peer can never make ``feed`` raise: what it breaks is recorded in
 ``Decoder.failure``, and nothing more is read.
 
 Messages are plain ``str`` and ``bytes``; only control frames become objects.
-The functions are small and typed so that the same source can be compiled; the
-loop of ``feed`` is long because a call per frame costs more than all its work.
+This source runs as it is, or compiled with the types of ``codec.pxd``; the loop
+of `Decoder._read` is long because a call per frame costs more than all its work.
 """
 
 from __future__ import annotations
 
-import codecs
+from codecs import utf_8_decode
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from ..errors import ProtocolError
 from ..types import Close, CloseCode
 from .deflate import INFLATE_LIMIT, Agreement, Deflater, Inflater
-from .frames import Fragment, Opcode, Ping, Pong, parse_close, payload_size
-from .masking import apply_mask, mask_blocks, new_key
+from .frames import Fragment, Opcode, Ping, Pong, parse_close
+from .octets import Assembly, apply_mask, binary, new_key, payload_size, taken, text
 
 __all__ = ["MESSAGE_OVERHEAD", "Decoder", "Encoder", "Event", "Message"]
 
@@ -34,6 +33,9 @@ MESSAGE_OVERHEAD = 64
 
 _NO_LIMIT = 1 << 62
 
+# From here up it is worth reading the rest of a payload straight to its place.
+_LONG = 65536
+
 _CONTINUATION = int(Opcode.CONTINUATION)
 _TEXT = int(Opcode.TEXT)
 _BINARY = int(Opcode.BINARY)
@@ -41,12 +43,10 @@ _CLOSE = int(Opcode.CLOSE)
 _PING = int(Opcode.PING)
 _PONG = int(Opcode.PONG)
 
-# Pieces below this are collected in one buffer: a message in fragments of one
-# byte must not cost forty times its size in small objects.
+# Pieces below so many bytes are joined by the hundred: a message in fragments of
+# one byte must not cost forty times its size in small objects.
 _SMALL_PIECE = 4096
-_COLLECTED = 65536
-
-_utf8_decoder: Callable[..., Any] = codecs.getincrementaldecoder("utf-8")
+_SMALL_PIECES = 512
 
 
 class Decoder:
@@ -67,8 +67,9 @@ class Decoder:
     """
 
     __slots__ = (
+        "_assembly",
         "_busy",
-        "_collected",
+        "_carry",
         "_compressed",
         "_deaf",
         "_dropping",
@@ -82,14 +83,14 @@ class Decoder:
         "_opcode",
         "_phase",
         "_pieces",
-        "_plain",
         "_received",
         "_rest",
         "_server",
+        "_small",
         "_stopped",
         "_streaming",
+        "_text",
         "_total",
-        "_utf8",
         "done",
         "failure",
         "size",
@@ -116,15 +117,16 @@ class Decoder:
         self._left = 0
         self._key = b""
         self._phase = 0
+        self._assembly: Assembly | None = None  # its payload, if that is a whole message
         # the message being read, over all its frames; opcode 0: none
         self._opcode = 0
+        self._text = False
         self._compressed = False
         self._received = 0
         self._total = 0
-        self._plain = False  # binary, not compressed: its pieces need no look
-        self._pieces: list[bytes] = []
-        self._collected = bytearray()
-        self._utf8: Any = None
+        self._pieces: list[str | bytes] | None = None
+        self._small: list[str | bytes] | None = None  # behind those
+        self._carry = b""  # the beginning of a character
         # a message that the application reads as a stream, or no longer wants
         self._streaming = False
         self._dropping = False
@@ -164,26 +166,72 @@ class Decoder:
         """
         if self.done:
             return False
-        self._stopped = False
         if self._rest:
             data = self._rest + data
             self._rest = b""
+        return self._feed(data, len(data), messages, events, budget, most)
+
+    def feed_buffer(
+        self,
+        buffer: bytearray,
+        size: int,
+        messages: deque[Message],
+        events: list[Event],
+        budget: int = _NO_LIMIT,
+        most: int = _NO_LIMIT,
+    ) -> bool:
+        """The same for the first *size* bytes of *buffer*, which may change afterwards."""
+        if self.done:
+            return False
+        if self._rest:
+            data = self._rest + bytes(memoryview(buffer)[:size])
+            self._rest = b""
+            return self._feed(data, len(data), messages, events, budget, most)
+        return self._feed(taken(buffer, size), size, messages, events, budget, most)
+
+    def _feed(
+        self,
+        data: bytes,
+        end: int,
+        messages: deque[Message],
+        events: list[Event],
+        budget: int,
+        most: int,
+    ) -> bool:
+        self._stopped = False
         try:
-            position = self._read(data, messages, events, budget, most)
+            position = self._read(data, end, messages, events, budget, most)
         except ProtocolError as exc:
             self.failure = exc
             self.stop()
             return False
-        if self.done:
-            return False
-        if position < len(data):
-            self._rest = data[position:] if position else data
+        if position < end and not self.done:
+            self._rest = data[position:end]
             self._stopped = self.size > budget or len(messages) >= most
         return self._stopped
+
+    def room(self) -> memoryview | None:
+        """
+        Where the next bytes may be read to, if most of a long payload is to come; else None.
+
+        Tell `filled` how many there were. Nothing else may be fed in between.
+        """
+        assembly = self._assembly
+        if assembly is None or assembly.left < _LONG:
+            return None
+        return assembly.room()
+
+    def filled(self, size: int, messages: deque[Message]) -> None:
+        """*size* bytes have been read into `room`; a message that they complete is appended."""
+        assembly = self._assembly
+        if assembly is not None:
+            assembly.filled(size)
+            self._assembled(assembly, messages)
 
     def _read(
         self,
         data: bytes,
+        end: int,
         messages: deque[Message],
         events: list[Event],
         budget: int,
@@ -191,7 +239,6 @@ class Decoder:
     ) -> int:
         """Read whole frames, and what there is of the last one; return how far it got."""
         position = 0
-        end = len(data)
         server = self._server
         size = self.size
         try:
@@ -217,56 +264,53 @@ class Decoder:
                 start = position + 2
                 if length > 125:
                     self._check_header(first, length)
-                    width = 2 if length == 126 else 8
-                    if end - start < width:
-                        return position
-                    length = _length(data[start : start + width])
-                    start += width
+                    if length == 126:
+                        if end - start < 2:
+                            return position
+                        length = data[start] << 8 | data[start + 1]
+                        start += 2
+                        if length < 126:
+                            raise _not_shortest()
+                    else:
+                        if end - start < 8:
+                            return position
+                        length = _long_length(data[start : start + 8])
+                        start += 8
                 if masked:
-                    key = data[start : start + 4]
                     start += 4
                     if start > end:
                         self._check_header(first, length)
                         return position
-                else:
-                    key = b""
-                stop = start + length
 
                 # The frame that matters for speed: a whole message, not
                 # compressed, whose bytes are all there.
                 if (
                     (first == 0x81 or first == 0x82)
-                    and stop <= end
+                    and length <= end - start
                     and not self._busy
                     and length <= self._limit
                 ):
-                    payload = data[start:stop]
-                    if masked and length:
-                        payload = apply_mask(payload, key)
+                    position = start + length
                     if first == 0x81:
                         try:
-                            messages.append(payload.decode("utf-8"))
+                            messages.append(text(data, start, position, masked))
                         except UnicodeDecodeError:
                             raise _not_utf8() from None
                     else:
-                        messages.append(payload)
+                        messages.append(binary(data, start, position, masked))
                     size += length + MESSAGE_OVERHEAD
-                    position = stop
                     continue
 
                 self._check_header(first, length)
                 if first & 0x08:
-                    if stop > end:
+                    if length > end - start:
                         return position
-                    payload = data[start:stop]
-                    if masked:
-                        payload = apply_mask(payload, key)
-                    position = stop
-                    self._control(first & 0x0F, payload, events)
+                    position = start + length
+                    self._control(first & 0x0F, binary(data, start, position, masked), events)
                     if self.done:
                         return position
                     continue
-                self._begin_frame(first, length, key)
+                self._begin_frame(first, length, data[start - 4 : start] if masked else b"")
                 position = start
             return position
         finally:
@@ -306,57 +350,64 @@ class Decoder:
 
     def _begin_frame(self, first: int, length: int, key: bytes) -> None:
         opcode = first & 0x0F
+        whole = first == 0x82 and not self._busy
         if opcode:
             self._opcode = opcode
             self._busy = True
+            self._text = opcode == _TEXT
             self._compressed = bool(first & 0x40)
             self._received = 0
             self._total = 0
-            self._utf8 = _utf8_decoder() if opcode == _TEXT else None
-            self._plain = opcode == _BINARY and not self._compressed
-        self._received += length
         # The limit of a compressed message counts what it inflates to.
-        if not self._compressed and self._received > self._limit:
-            raise _too_big(self._received, self._limit)
+        if not self._compressed:
+            if length > self._limit - self._received:
+                raise _too_big(self._received + length, self._limit)
+            self._received += length
         self._in_frame = True
         self._fin = bool(first & 0x80)
         self._left = length
         self._key = key
         self._phase = 0
+        if whole:
+            self._assembly = Assembly(length, key)
 
     def _read_payload(self, data: bytes, position: int, end: int, messages: deque[Message]) -> int:
         """Take what is there of the present data frame."""
-        stop = min(end, position + self._left)
-        taken = stop - position
-        piece = data[position:stop] if taken < len(data) else data
-        key = b""
-        if self._key and taken:
-            phase = self._phase
-            key = self._key[phase:] + self._key[:phase] if phase else self._key
-            self._phase = (phase + taken) & 3
-        self._left -= taken
+        assembly = self._assembly
+        if assembly is not None:
+            stop = end if assembly.left > end - position else position + assembly.left
+            assembly.add(data, position, stop)
+            self._assembled(assembly, messages)
+            return stop
+        size = end - position if self._left > end - position else self._left
+        stop = position + size
+        self._left -= size
         if self._left == 0:
             self._in_frame = False
             final = self._fin
         else:
             final = False
-            if not taken:
+            if not size:
                 return stop
         if self._deaf:
             if final:
                 self._forget()
             return stop
-        if key and self._plain and not self._streaming and taken > _SMALL_PIECE:
-            # Joining the blocks of this piece now, and again with the others
-            # when the message is complete, costs a tenth of echoing 1 MiB.
-            self._flush_collected()
-            self._pieces += mask_blocks(piece, key)
-            self._total += taken
-            if final:
-                self._complete(b"", None, messages)
-            return stop
-        self._take(apply_mask(piece, key) if key else piece, final, messages)
+        piece = data[position:stop]
+        if self._key and size:
+            phase = self._phase
+            piece = apply_mask(piece, self._key[phase:] + self._key[:phase])
+            self._phase = (phase + size) & 3
+        self._take(piece, final, messages)
         return stop
+
+    def _assembled(self, assembly: Assembly, messages: deque[Message]) -> None:
+        """More has come of a message in one long frame."""
+        if not assembly.left:
+            self._in_frame = False
+            messages.append(assembly.take())
+            self.size += self._left + MESSAGE_OVERHEAD
+            self._forget()
 
     def _control(self, opcode: int, payload: bytes, events: list[Event]) -> None:
         if opcode == _PING:
@@ -379,64 +430,67 @@ class Decoder:
             assert inflater is not None
             piece = inflater.piece(piece, final, self._inflate_limit, self._total)
         self._total += len(piece)
-        text: str | None = None
-        if self._utf8 is not None:
-            # RFC 6455 §8.1: fail as soon as the text cannot become UTF-8.
-            try:
-                text = self._utf8.decode(piece, final)
-            except UnicodeDecodeError:
-                raise _not_utf8() from None
+        part: str | bytes = self._decoded(piece, final) if self._text else piece
         if self._dropping:
             if final:
                 self._dropping = False
                 self._forget()
         elif self._streaming:
-            self._emit(piece if text is None else text, final, messages)
+            self._emit(part, final, messages)
         elif final:
-            self._complete(piece, text, messages)
-        elif piece:
-            self._keep(piece)
+            messages.append(self._joined(part))
+            self.size += self._total + MESSAGE_OVERHEAD
+            self._forget()
+        elif part:
+            self._keep(part)
 
-    def _keep(self, piece: bytes) -> None:
-        collected = self._collected
-        if len(piece) < _SMALL_PIECE:
-            collected += piece
-            if len(collected) >= _COLLECTED:
-                self._flush_collected()
-            return
-        self._flush_collected()
-        self._pieces.append(piece)
+    def _decoded(self, piece: bytes, final: bool) -> str:
+        """Text, once: the characters that *piece* completes."""
+        if self._carry:
+            piece = self._carry + piece
+        # RFC 6455 §8.1: fail as soon as the text cannot become UTF-8.
+        try:
+            characters, used = utf_8_decode(piece, "strict", final)
+        except UnicodeDecodeError:
+            raise _not_utf8() from None
+        self._carry = piece[used:]
+        return characters
 
-    def _flush_collected(self) -> None:
-        if self._collected:
-            self._pieces.append(bytes(self._collected))
-            self._collected.clear()
-
-    def _joined(self, last: bytes) -> bytes:
-        """What is held of the message, with *last* behind it; it is let go of."""
-        self._flush_collected()
-        pieces, self._pieces = self._pieces, []
-        if not pieces:
-            return last
-        if last:
-            pieces.append(last)
-        return b"".join(pieces)
-
-    def _complete(self, last: bytes, text: str | None, messages: deque[Message]) -> None:
-        single = not self._pieces and not self._collected
-        if text is None:
-            messages.append(last if single else self._joined(last))
+    def _keep(self, part: str | bytes) -> None:
+        if self._pieces is None or self._small is None:
+            self._pieces, self._small = [], []
+        if len(part) < _SMALL_PIECE:
+            self._small.append(part)
+            if len(self._small) >= _SMALL_PIECES:
+                self._gather()
         else:
-            messages.append(text if single else self._joined(last).decode("utf-8"))
-        self.size += self._total + MESSAGE_OVERHEAD
-        self._forget()
+            self._gather()
+            self._pieces.append(part)
+
+    def _gather(self) -> None:
+        """Make one piece of the small ones."""
+        if self._small and self._pieces is not None:
+            self._pieces.append(self._join(self._small))
+            self._small.clear()
+
+    def _join(self, parts: list[Any]) -> str | bytes:
+        return "".join(parts) if self._text else b"".join(parts)
+
+    def _joined(self, last: str | bytes) -> str | bytes:
+        """What is held of the message, with *last* behind it; it is let go of."""
+        pieces = self._pieces
+        if pieces is None:
+            return last
+        self._gather()
+        self._pieces = self._small = None
+        pieces.append(last)
+        return self._join(pieces)
 
     def _forget(self) -> None:
         self._opcode = 0
-        self._pieces = []
-        if self._collected:
-            self._collected = bytearray()
-        self._utf8 = None
+        self._assembly = None
+        self._pieces = self._small = None
+        self._carry = b""
         self._busy = self._streaming or self._deaf
 
     # --------------------------------------------------------------- streams
@@ -453,14 +507,16 @@ class Decoder:
         self._busy = True
         if not self._opcode:
             return
-        held = self._joined(b"")
-        if self._utf8 is not None:
-            # The bytes of a character that is not complete stay with the decoder.
-            unfinished = len(self._utf8.getstate()[0])
-            text = held[: len(held) - unfinished].decode("utf-8")
-            self._emit(text, False, messages)
+        assembly = self._assembly
+        if assembly is not None:  # from here on in pieces
+            self._assembly = None
+            held: str | bytes = assembly.take()
+            self._total = len(held)
+            self._left = assembly.left
+            self._phase = self._total & 3
         else:
-            self._emit(held, False, messages)
+            held = self._joined("" if self._text else b"")
+        self._emit(held, False, messages)
 
     def stop_stream(self) -> None:
         """The stream is no longer wanted: drop what is still to come of its message."""
@@ -469,7 +525,6 @@ class Decoder:
         self._streaming = False
         if self._opcode:
             self._dropping = True
-            self._plain = False
         else:
             self._busy = self._deaf
 
@@ -477,6 +532,11 @@ class Decoder:
         """From here on only control frames matter; payloads are not even looked at."""
         self._deaf = True
         self._busy = True
+        assembly = self._assembly
+        if assembly is not None:
+            self._assembly = None
+            self._left = assembly.left
+        self._pieces = self._small = None
 
     def _emit(self, piece: str | bytes, final: bool, messages: deque[Message]) -> None:
         if piece or final:
@@ -493,17 +553,18 @@ class Decoder:
         self._forget()
 
 
-def _length(field: bytes) -> int:
-    """RFC 6455 §5.2: the extended length, in as few bytes as can hold it."""
+def _long_length(field: bytes) -> int:
+    """RFC 6455 §5.2: a length of eight bytes, which no two could hold."""
     length = int.from_bytes(field, "big")
-    if len(field) == 2:
-        if length < 126:
-            raise ProtocolError(CloseCode.PROTOCOL_ERROR, "length not in its shortest form")
-    elif length < 65536:
-        raise ProtocolError(CloseCode.PROTOCOL_ERROR, "length not in its shortest form")
-    elif length >> 63:
+    if length < 65536:
+        raise _not_shortest()
+    if length >> 63:
         raise ProtocolError(CloseCode.PROTOCOL_ERROR, "length with its first bit set")
     return length
+
+
+def _not_shortest() -> ProtocolError:
+    return ProtocolError(CloseCode.PROTOCOL_ERROR, "length not in its shortest form")
 
 
 def _bad_mask(server: bool) -> ProtocolError:

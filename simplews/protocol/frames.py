@@ -19,7 +19,6 @@ __all__ = [
     "check_close",
     "clip_reason",
     "parse_close",
-    "payload_size",
     "serialize_close",
 ]
 
@@ -50,13 +49,6 @@ class Fragment:
 
     data: str | bytes
     final: bool
-
-
-def payload_size(data: str | bytes) -> int:
-    """Bytes that *data* has on the wire: a character may have up to four."""
-    if isinstance(data, str) and not data.isascii():
-        return len(data.encode("utf-8"))
-    return len(data)
 
 
 def valid_code(code: int) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from simplews.protocol.codec import Decoder, Encoder
 from simplews.protocol.deflate import Agreement
 from simplews.protocol.frames import Opcode, Ping, Pong
-from simplews.protocol.masking import apply_mask
+from simplews.protocol.octets import apply_mask
 from simplews.types import Close
 
 from .by_hand import BIN, CLOSE, CONT, PING, PONG, TEXT, agreement, feed, read_frames, traced

@@ -12,10 +12,10 @@ from simplews.protocol.frames import (
     check_close,
     clip_reason,
     parse_close,
-    payload_size,
     serialize_close,
     valid_code,
 )
+from simplews.protocol.octets import payload_size
 from simplews.types import Close, CloseCode
 
 from .by_hand import close_payload

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import simplews
-from simplews.protocol.masking import apply_mask, new_key
+from simplews.protocol.octets import apply_mask, new_key
 
 from .by_hand import KEY, xor
 
@@ -89,7 +89,7 @@ def test_forked_process_does_not_repeat_its_parents_keys() -> None:
     """RFC 6455 §10.3: keys that another process sent are not unpredictable."""
     program = """
 import os
-from simplews.protocol.masking import new_key
+from simplews.protocol.octets import new_key
 new_key()
 reading, writing = os.pipe()
 if os.fork() == 0:
