@@ -18,6 +18,7 @@ from .protocol.deflate import Deflate
 from .rooms import BroadcastResult, Rooms
 from .serve import Server, serve
 from .server import AioServer
+from .speedups import loaded
 from .types import (
     URL,
     BinaryMessage,
@@ -33,6 +34,9 @@ from .types import (
 from .websocket import WebSocket, WebSocketClose, WebSocketState
 
 __version__ = "0.1.0"
+
+#: The modules that run compiled; empty where all of it is Python.
+__speedups__ = loaded()
 
 __all__ = [
     "HAS_ORJSON",
@@ -66,6 +70,7 @@ __all__ = [
     "WebSocketError",
     "WebSocketRuntimeError",
     "WebSocketState",
+    "__speedups__",
     "__version__",
     "serve",
 ]

@@ -86,7 +86,6 @@ class Outbox:
         self._pong: Pong | None = None
         self._pong_frame = pong
 
-    @property
     def busy(self) -> bool:
         """Whether a sender must wait: for the peer, its end, or another sender's long message."""
         return (

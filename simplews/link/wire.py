@@ -20,6 +20,7 @@ from ..errors import ConnectionClosed, ProtocolError
 from ..protocol.codec import Decoder, Encoder, Event
 from ..protocol.deflate import Agreement
 from ..protocol.frames import Opcode, Ping, Pong, clip_reason, serialize_close
+from ..protocol.octets import ReadBuffer
 from ..types import Close, CloseCode, Ending, State
 from .base import Data, Fragments, Frames, Stats, each, encode
 from .closed import Closed
@@ -34,15 +35,15 @@ __all__ = ["WireLink"]
 # and the decoding of what it brought. (A plain asyncio.Protocol is given bytes of
 # its own for each read, of 256 KiB: an mmap and a munmap, 9 to 15 µs.)
 _MOST_READ = 65536
-_buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = WeakKeyDictionary()
+_buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, ReadBuffer] = WeakKeyDictionary()
 
 # After a failure we read on and drop, so that TCP does not reset the connection
 # and take our Close with it, but not for longer than this.
 _LINGER = 0.9
 
 # A task that only sends would keep the loop to itself while the peer takes it all:
-# one message in 64 lets the others, and what the peer sends, have their turn.
-_BURST = 63
+# after so many messages it lets the others, and what the peer sends, have their turn.
+_BURST = 64
 
 _NO_MORE = object()  # behind the last fragment of a message
 
@@ -66,6 +67,7 @@ class WireLink:
     __slots__ = (
         "_addresses",
         "_buffer",
+        "_burst",
         "_bytes_in",
         "_closed",
         "_deadline",
@@ -141,11 +143,12 @@ class WireLink:
         self._discard = False  # after our Close only the peer's is of interest
         # A proactor reads while other things happen, so it has memory of its own.
         self._reads_in_place = not isinstance(loop, _PROACTOR)
-        self._memory = _buffer_of(loop) if self._reads_in_place else bytearray(_MOST_READ)
+        self._memory = _buffer_of(loop) if self._reads_in_place else ReadBuffer(_MOST_READ)
         self._direct = False  # the present read goes to the payload's own place
         self._limit_reads(options.receive_bytes)
         self._bytes_in = 0
         self._messages_out = 0
+        self._burst = 0  # messages sent since we last heard something, or waited
         self._deadline: asyncio.TimerHandle | None = None
         self._closed = Closed(loop)
         self._fragment_wait: asyncio.Timeout | None = None
@@ -176,9 +179,13 @@ class WireLink:
             early: Bytes behind the handshake that were read from *reader*.
         """
         link = WireProtocol(reader, writer, server=server, options=options, agreement=agreement)
-        transport = link._transport
-        transport.set_protocol(link)
-        transport.set_write_buffer_limits(high=options.write_limit)
+        await link._begin(early)
+        return link
+
+    async def _begin(self, early: bytes) -> None:
+        transport, reader = self._transport, self._reader
+        transport.set_protocol(self)  # type: ignore[arg-type]
+        transport.set_write_buffer_limits(high=self._options.write_limit)
         # There is no public way to ask a StreamReader with bytes in its buffer
         # whether the end of the stream has come, and it is told only once.
         at_end = bool(getattr(reader, "_eof", False))
@@ -190,17 +197,16 @@ class WireLink:
         # Asked before the bytes are read: a Close among them closes the transport,
         # which then says by itself when it is gone.
         lost = error is not None or transport.is_closing()
-        link._keepalive.start()
+        self._keepalive.start()
         if early:
-            link.received(early)
+            self.received(early)
         if lost:
-            link.connection_lost(error)
+            self.connection_lost(error)
         elif at_end:
-            link.eof_received()
+            self.eof_received()
             transport.close()
-        elif not link.inbox.paused and not transport.is_reading():
+        elif not self.inbox.paused and not transport.is_reading():
             transport.resume_reading()
-        return link
 
     # ------------------------------------------------------- what it can tell
 
@@ -243,6 +249,7 @@ class WireLink:
         """The transport has read *size* bytes."""
         self._keepalive.heard = True
         self._bytes_in += size
+        self._burst = 0
         decoder, inbox = self._decoder, self.inbox
         decoder.size = 0
         if self._direct:
@@ -305,7 +312,7 @@ class WireLink:
     def _limit_reads(self, size: int) -> None:
         """Let the next reads be of *size* bytes."""
         self._read_size = min(size, _MOST_READ)
-        self._buffer = memoryview(self._memory)[: self._read_size]
+        self._buffer = self._memory.view(self._read_size)
 
     def _pause_reading(self) -> None:
         self._keepalive.pause()
@@ -340,13 +347,14 @@ class WireLink:
         if self.ending is not None:
             raise ConnectionClosed(self.ending)
         size = len(payload)
-        if size > LARGE or self._outbox.busy or self._messages_out & _BURST == _BURST:
+        if size > LARGE or self._burst >= _BURST or self._outbox.busy():
             return False
         if self._encoder.wants_deflate(size, compress):
             payload = self._encoder.deflate(payload, True)
             self._outbox.write(self._encoder.frame(opcode, payload, True, True))
         else:
             self._outbox.write(self._encoder.message(opcode, payload))
+        self._burst += 1
         self._messages_out += 1
         return True
 
@@ -359,7 +367,8 @@ class WireLink:
             first bytes of a large message are out, all of it goes out.
         """
         opcode, payload = encode(data)
-        if self._messages_out & _BURST == _BURST:
+        if self._burst >= _BURST:
+            self._burst = 0
             await asyncio.sleep(0)
         async with self._outbox.turn:
             await self._outbox.drain()
@@ -441,7 +450,7 @@ class WireLink:
         """Write a message made once for many; False if the peer is behind."""
         if self.ending is not None:
             raise ConnectionClosed(self.ending)
-        if self._outbox.busy:
+        if self._outbox.busy():
             return False
         size = len(frames.payload)
         if self._encoder.wants_deflate(size, None):
@@ -634,8 +643,8 @@ class WireProtocol(WireLink, asyncio.BufferedProtocol):
 _PROACTOR: tuple[type, ...] = tuple(filter(None, [getattr(asyncio, "ProactorEventLoop", None)]))
 
 
-def _buffer_of(loop: asyncio.AbstractEventLoop) -> bytearray:
+def _buffer_of(loop: asyncio.AbstractEventLoop) -> ReadBuffer:
     buffer = _buffers.get(loop)
     if buffer is None:
-        buffer = _buffers[loop] = bytearray(_MOST_READ)
+        buffer = _buffers[loop] = ReadBuffer(_MOST_READ)
     return buffer

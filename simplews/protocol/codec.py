@@ -21,7 +21,7 @@ from ..errors import ProtocolError
 from ..types import Close, CloseCode
 from .deflate import INFLATE_LIMIT, Agreement, Deflater, Inflater
 from .frames import Fragment, Opcode, Ping, Pong, parse_close
-from .octets import Assembly, apply_mask, binary, new_key, payload_size, taken, text
+from .octets import Assembly, ReadBuffer, apply_mask, binary, new_key, payload_size, text
 
 __all__ = ["MESSAGE_OVERHEAD", "Decoder", "Encoder", "Event", "Message"]
 
@@ -173,7 +173,7 @@ class Decoder:
 
     def feed_buffer(
         self,
-        buffer: bytearray,
+        buffer: ReadBuffer,
         size: int,
         messages: deque[Message],
         events: list[Event],
@@ -184,10 +184,10 @@ class Decoder:
         if self.done:
             return False
         if self._rest:
-            data = self._rest + bytes(memoryview(buffer)[:size])
+            data = self._rest + bytes(buffer.view(size))
             self._rest = b""
             return self._feed(data, len(data), messages, events, budget, most)
-        return self._feed(taken(buffer, size), size, messages, events, budget, most)
+        return self._feed(buffer.taken(size), size, messages, events, budget, most)
 
     def _feed(
         self,

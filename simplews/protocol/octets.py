@@ -1,6 +1,6 @@
 """What touches every byte of a payload: unmasking, masking, gathering (RFC 6455 §5.3).
 
-The twin of ``octets_c.pyx``, which the compiled codec uses instead; a test holds
+The twin of ``octets.pyx``, which the compiled codec uses instead; a test holds
 the two against each other.
 
 Pure Python has no XOR for bytes; long integers have. Per MB on one machine:
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["Assembly", "apply_mask", "binary", "new_key", "payload_size", "taken", "text"]
+__all__ = ["Assembly", "ReadBuffer", "apply_mask", "binary", "new_key", "payload_size", "text"]
 
 _BLOCK = 8192
 _COLLECTED = 65536
@@ -42,16 +42,33 @@ def text(data: bytes, start: int, stop: int, masked: bool) -> str:
     return binary(data, start, stop, masked).decode("utf-8")
 
 
-def taken(buffer: bytearray, size: int) -> bytes:
-    """The first *size* bytes of a buffer that will be used again."""
-    return bytes(memoryview(buffer)[:size])
-
-
 def payload_size(data: str | bytes) -> int:
     """Bytes that *data* has on the wire: a character may have up to four."""
     if isinstance(data, str) and not data.isascii():
         return len(data.encode("utf-8"))
     return len(data)
+
+
+class ReadBuffer:
+    """
+    Memory that is read into again and again.
+
+    Args:
+        size: Bytes.
+    """
+
+    __slots__ = ("_memory",)
+
+    def __init__(self, size: int) -> None:
+        self._memory = bytearray(size)
+
+    def view(self, size: int) -> memoryview:
+        """Its first *size* bytes, to read into."""
+        return memoryview(self._memory)[:size]
+
+    def taken(self, size: int) -> bytes:
+        """Its first *size* bytes, to use before the next read."""
+        return bytes(memoryview(self._memory)[:size])
 
 
 class Assembly:

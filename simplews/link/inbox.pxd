@@ -1,0 +1,30 @@
+# The types with which Cython compiles inbox.py.
+
+from ..protocol.octets cimport payload_size
+from .waiter cimport Waiter
+
+cdef Py_ssize_t MESSAGE_OVERHEAD
+
+
+cdef class Inbox:
+    cdef readonly object messages
+    cdef public bint paused
+    cdef readonly bint ended
+    cdef public Py_ssize_t taken
+    cdef readonly Waiter waiter
+    cdef Py_ssize_t _size
+    cdef Py_ssize_t _high
+    cdef Py_ssize_t _low
+    cdef Py_ssize_t _high_bytes
+    cdef Py_ssize_t _low_bytes
+    cdef object _loop
+    cdef object _pause
+    cdef object _resume
+    cdef object _event
+
+    cpdef Py_ssize_t room(self)
+    cpdef Py_ssize_t most(self)
+    cpdef object arrived(self, Py_ssize_t size)
+    cpdef object wake(self, bint now=*)
+    cpdef object end(self)
+    cpdef object get(self)
