@@ -56,9 +56,7 @@ def extensions() -> list[Extension]:
             raise
         return []
     flags = ["-O3"] if sys.platform != "win32" else ["/O2"]
-    modules = [
-        Extension(name, [path], extra_compile_args=flags) for name, path in MODULES.items()
-    ]
+    modules = [Extension(name, [path], extra_compile_args=flags) for name, path in MODULES.items()]
     return cythonize(  # type: ignore[no-any-return]
         modules,
         build_dir="build/cython",

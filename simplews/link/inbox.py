@@ -98,17 +98,22 @@ class Inbox:
         self._size += size
         if self._event is not None:
             self._event.set()
-        if not self.paused and (self._size > self._high_bytes or len(self.messages) >= self._high):
-            self.paused = True
-            self._pause()
 
     def wake(self, now: bool = False) -> None:
-        """Let whoever waits look; *now*: see `Waiter.wake_now`."""
+        """
+        Let whoever waits look, and pause the source if there is still too much here.
+
+        Args:
+            now: See `Waiter.wake_now`.
+        """
         if self.waiter.reader is not None and (self.messages or self.ended):
             if now:
                 self.waiter.wake_now()
             else:
                 self.waiter.wake()
+        if not self.paused and (self._size > self._high_bytes or len(self.messages) >= self._high):
+            self.paused = True
+            self._pause()
 
     def end(self) -> None:
         """No message follows those that are there: whoever waits is woken."""

@@ -1,9 +1,14 @@
 # The types with which Cython compiles outbox.py.
 
+cimport cython
+
 from ..protocol.octets cimport apply_mask
 
 cdef Py_ssize_t _CORK
+cdef Py_ssize_t _FIRST
 cdef Py_ssize_t _PIECE
+cdef Py_ssize_t _MASKED_PIECE
+cdef Py_ssize_t _APART
 
 
 cdef class Outbox:
@@ -15,7 +20,8 @@ cdef class Outbox:
     cdef object _loop
     cdef object _transport
     cdef object _waiting
-    cdef bytearray _held
+    cdef list _held
+    cdef Py_ssize_t _held_size
     cdef bint _scheduled
     cdef bint _mid_frame
     cdef object _then
@@ -25,4 +31,9 @@ cdef class Outbox:
 
     cpdef bint busy(self) except -1
     cpdef object write(self, bytes frame)
+    cpdef object write_apart(self, bytes head, bytes payload)
+    @cython.locals(piece=object)
+    cdef Py_ssize_t _write_piece(self, object view, Py_ssize_t position, bytes key) except -1
+    cdef object _hold(self, bytes part)
+    cdef object _release(self)
     cpdef object flush(self)

@@ -26,8 +26,15 @@ __all__ = ["LARGE", "Outbox"]
 LARGE = 16384
 
 _CORK = 65536
-# One write of a large payload; a multiple of four, so that its mask lines up.
-_PIECE = 262144
+# Parts of so many bytes on average are not joined.
+_APART = 2048
+# Writes of a large payload: what goes with the header, because a packet for the
+# header alone wakes the peer for nothing; each of the others; and each of them if it
+# is masked, which should find it in the cache. Multiples of four, so that the mask
+# lines up.
+_FIRST = 16384
+_PIECE = 1048576
+_MASKED_PIECE = 262144
 
 
 class Outbox:
@@ -47,6 +54,7 @@ class Outbox:
 
     __slots__ = (
         "_held",
+        "_held_size",
         "_lock",
         "_loop",
         "_mid_frame",
@@ -78,7 +86,8 @@ class Outbox:
         self._loop = loop
         self._transport = transport
         self._waiting = waiting
-        self._held = bytearray()
+        self._held: list[bytes] = []
+        self._held_size = 0
         self._scheduled = False
         self._mid_frame = False
         self._then: Callable[[], None] | None = None
@@ -88,11 +97,10 @@ class Outbox:
 
     def busy(self) -> bool:
         """Whether a sender must wait: for the peer, its end, or another sender's long message."""
-        return (
-            self.paused
-            or (self._lock is not None and self._lock.locked())
-            or self._transport.is_closing()
-        )
+        if self.paused or (self._lock is not None and self._lock.locked()):
+            return True
+        # Asked before every write, not before every frame.
+        return not self._held and self._transport.is_closing()
 
     @property
     def turn(self) -> asyncio.Lock:
@@ -107,21 +115,35 @@ class Outbox:
         """Write a whole frame, now or with those around it; never waits."""
         if self.closed:
             return
-        self.written += len(frame)
-        if self._mid_frame or self._waiting:
-            self._held += frame
-            if self._mid_frame:
-                return
-            if len(self._held) >= _CORK:
-                self.flush()
-            elif not self._scheduled:
-                self._scheduled = True
-                self._loop.call_soon(self._end_of_iteration)
-        elif self._held:
-            self._held += frame
-            self.flush()
+        if self._held or self._mid_frame or self._waiting:
+            self._hold(frame)
+            self._release()
         else:
+            self.written += len(frame)
             self._transport.write(frame)
+
+    def write_apart(self, head: bytes, payload: bytes) -> None:
+        """The same for a frame in two parts, for payloads that are long to copy."""
+        if self.closed:
+            return
+        self._hold(head)
+        self._hold(payload)
+        self._release()
+
+    def _hold(self, part: bytes) -> None:
+        self._held.append(part)
+        self._held_size += len(part)
+        self.written += len(part)
+
+    def _release(self) -> None:
+        """Write what is held, or see to it that somebody does."""
+        if self._mid_frame:
+            return
+        if not self._waiting or self._held_size >= _CORK:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._end_of_iteration)
 
     def write_pong(self, payload: bytes) -> None:
         """
@@ -139,8 +161,15 @@ class Outbox:
         """Write what is held."""
         held = self._held
         if held and not self._mid_frame and not self.closed:
-            self._held = bytearray()  # the transport may keep the other one
-            self._transport.write(held)
+            size = self._held_size
+            self._held = []
+            self._held_size = 0
+            if len(held) == 1:
+                self._transport.write(held[0])
+            elif size < _APART * len(held):
+                self._transport.write(b"".join(held))
+            else:
+                self._transport.writelines(held)  # copies nothing, since Python 3.12
 
     def _end_of_iteration(self) -> None:
         self._scheduled = False
@@ -168,30 +197,37 @@ class Outbox:
         """
         self.flush()
         view = memoryview(payload)
-        position = 0
+        position = _FIRST
         self._mid_frame = True
         try:
-            self._transport.write(head)
+            first = view[:_FIRST]
+            # bytes() of it, because bytes + memoryview copies twice.
+            self._transport.write(head + (apply_mask(first, key) if key else bytes(first)))
             while position < len(view) and not self._transport.is_closing():
-                piece: bytes | memoryview = view[position : position + _PIECE]
-                position += _PIECE
-                self._transport.write(apply_mask(piece, key) if key else piece)
+                position = self._write_piece(view, position, key)
                 while self.paused and position < len(view) and not self._transport.is_closing():
                     await self._wait()
         finally:
             while position < len(view) and not self._transport.is_closing():
-                piece = view[position : position + _PIECE]
-                position += _PIECE
-                self._transport.write(apply_mask(piece, key) if key else piece)
+                position = self._write_piece(view, position, key)
             self.written += len(head) + len(view)
             self._mid_frame = False
             complete = position >= len(view)
             if not complete:
-                self._held = bytearray()  # nothing can follow half a frame
+                self._held, self._held_size = [], 0  # nothing can follow half a frame
             self._release_pong()
             self.flush()
             self._close_now()
         return complete
+
+    def _write_piece(self, view: memoryview, position: int, key: bytes) -> int:
+        if key:
+            piece = view[position : position + _MASKED_PIECE]
+            self._transport.write(apply_mask(piece, key))
+        else:
+            piece = view[position : position + _PIECE]
+            self._transport.write(piece)
+        return position + len(piece)
 
     # ---------------------------------------------------------- flow control
 
@@ -250,7 +286,8 @@ class Outbox:
     def lost(self) -> None:
         """The transport is gone."""
         self.ended = self.closed = True
-        self._held = bytearray()
+        self._held = []
+        self._held_size = 0
         self._pong = None
         self._wake()
 

@@ -3,13 +3,16 @@
 cimport cython
 
 from ..protocol.codec cimport Decoder, Encoder
-from ..protocol.octets cimport ReadBuffer
+from ..protocol.octets cimport ReadBuffer, utf8
 from .inbox cimport Inbox
 from .outbox cimport Outbox
 
 cdef Py_ssize_t LARGE
 cdef Py_ssize_t _MOST_READ
 cdef Py_ssize_t _BURST
+cdef Py_ssize_t _JOINED
+cdef int _TEXT
+cdef int _BINARY
 
 
 cdef class WireLink:
@@ -53,6 +56,6 @@ cdef class WireLink:
     @cython.locals(decoder=Decoder, events=list)
     cdef object _decoded(self)
     cdef object _limit_reads(self, Py_ssize_t size)
-    @cython.locals(size=Py_ssize_t)
+    @cython.locals(size=Py_ssize_t, opcode=int, payload=bytes)
     cpdef bint send_nowait(self, object data, object compress) except -1
     cpdef object flush(self)

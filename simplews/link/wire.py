@@ -20,7 +20,7 @@ from ..errors import ConnectionClosed, ProtocolError
 from ..protocol.codec import Decoder, Encoder, Event
 from ..protocol.deflate import Agreement
 from ..protocol.frames import Opcode, Ping, Pong, clip_reason, serialize_close
-from ..protocol.octets import ReadBuffer
+from ..protocol.octets import ReadBuffer, utf8
 from ..types import Close, CloseCode, Ending, State
 from .base import Data, Fragments, Frames, Stats, each, encode
 from .closed import Closed
@@ -47,6 +47,11 @@ _BURST = 64
 
 _NO_MORE = object()  # behind the last fragment of a message
 
+# Payloads below this are joined to their header: a copy is cheaper than one more part.
+_JOINED = 2048
+
+_TEXT = int(Opcode.TEXT)
+_BINARY = int(Opcode.BINARY)
 _CLOSE = int(Opcode.CLOSE)
 _PING = int(Opcode.PING)
 _PONG = int(Opcode.PONG)
@@ -265,6 +270,8 @@ class WireLink:
             )
         self._decoded()
         inbox.wake(True)
+        if decoder.pending and not inbox.paused:
+            self._decode(b"")  # what had no room has some now
 
     def received(self, data: bytes) -> None:
         """*data* was read before we took the transport over."""
@@ -337,11 +344,12 @@ class WireLink:
 
     def send_nowait(self, data: Data, compress: bool | None) -> bool:
         """Send a short message if nobody has to wait for it; False if not."""
-        kind = data.__class__
-        if kind is str:
-            opcode, payload = 1, cast(str, data).encode("utf-8")
-        elif kind is bytes:
-            opcode, payload = 2, cast(bytes, data)
+        if type(data) is str:
+            opcode = _TEXT
+            payload = utf8(data)
+        elif type(data) is bytes:
+            opcode = _BINARY
+            payload = data
         else:
             return False
         if self.ending is not None:
@@ -352,8 +360,10 @@ class WireLink:
         if self._encoder.wants_deflate(size, compress):
             payload = self._encoder.deflate(payload, True)
             self._outbox.write(self._encoder.frame(opcode, payload, True, True))
-        else:
+        elif size < _JOINED or self._encoder.masks:
             self._outbox.write(self._encoder.message(opcode, payload))
+        else:
+            self._outbox.write_apart(self._encoder.head(opcode, size)[0], payload)
         self._burst += 1
         self._messages_out += 1
         return True
@@ -619,6 +629,10 @@ class WireLink:
         self._transport.close()
         # Resolves wsock.wait_closed() and wakes readers of rsock.
         self._streams_protocol.connection_lost(exc)
+        # asyncio would report an exception that nobody asks the streams for.
+        closed = getattr(self._streams_protocol, "_closed", None)
+        if closed is not None and closed.done() and not closed.cancelled():
+            closed.exception()
         self._closed.set()
 
     def pause_writing(self) -> None:

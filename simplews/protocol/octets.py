@@ -15,7 +15,16 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["Assembly", "ReadBuffer", "apply_mask", "binary", "new_key", "payload_size", "text"]
+__all__ = [
+    "Assembly",
+    "ReadBuffer",
+    "apply_mask",
+    "binary",
+    "new_key",
+    "payload_size",
+    "text",
+    "utf8",
+]
 
 _BLOCK = 8192
 _COLLECTED = 65536
@@ -40,6 +49,16 @@ def text(data: bytes, start: int, stop: int, masked: bool) -> str:
         UnicodeDecodeError: It is not UTF-8.
     """
     return binary(data, start, stop, masked).decode("utf-8")
+
+
+def utf8(data: str) -> bytes:
+    """
+    *data* as it travels.
+
+    Raises:
+        UnicodeEncodeError: It has half of a surrogate pair.
+    """
+    return data.encode("utf-8")
 
 
 def payload_size(data: str | bytes) -> int:

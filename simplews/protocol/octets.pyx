@@ -10,7 +10,7 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
-from cpython.unicode cimport PyUnicode_DecodeUTF8
+from cpython.unicode cimport PyUnicode_AsUTF8String, PyUnicode_DecodeUTF8
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
@@ -75,6 +75,10 @@ cpdef str text(const unsigned char *data, Py_ssize_t start, Py_ssize_t stop, bin
     return PyUnicode_DecodeUTF8(PyBytes_AS_STRING(payload), size, NULL)
 
 
+cpdef bytes utf8(str data):
+    return PyUnicode_AsUTF8String(data)
+
+
 cpdef Py_ssize_t payload_size(data) except -1:
     if isinstance(data, str):
         if PyUnicode_IS_ASCII(data):
@@ -123,7 +127,7 @@ cdef class Assembly:
 
     cpdef object room(self):
         if self.capacity == self.position:
-            self.grow(min(self.size, max(2 * self.capacity, STEP)))
+            self.grow(min(self.size, max(4 * self.capacity, STEP)))
         return PyMemoryView_FromObject(self)
 
     cpdef int filled(self, Py_ssize_t size) except -1:
