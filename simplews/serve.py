@@ -266,8 +266,11 @@ class Server:
         task = asyncio.ensure_future(self._serve((reader, writer)))
         self._tasks.add(task)
         self._opening.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(self._opening.discard)
+        task.add_done_callback(self._served)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._opening.discard(task)
 
     async def _serve(self, streams: Streams) -> None:
         accepted = streams  # kept: see streams_over_tls
@@ -311,7 +314,7 @@ class Server:
         if self._closing is not None or self._full:
             raise Refusal(503, "the server is full, try again later", [("Retry-After", "5")])
         request, early = await read_request(*streams)
-        if not is_upgrade(request) and self._http is not None:
+        if self._http is not None and not is_upgrade(request):
             return await self._answer_http(request, self._http)
         handler = self._route(request)
         check_upgrade(request)

@@ -282,17 +282,17 @@ class MultiMap(Mapping[str, str]):
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         self._pairs = tuple(pairs)
-        index: dict[str, list[str]] = {}
+        # The first value of each name: no list for each field, of which most come once.
+        self._index: dict[str, str] = {}
         for name, value in self._pairs:
-            index.setdefault(self._key(name), []).append(value)
-        self._index = index
+            self._index.setdefault(self._key(name), value)
 
     @staticmethod
     def _key(name: str) -> str:
         return name
 
     def __getitem__(self, name: str) -> str:
-        return self._index[self._key(name)][0]
+        return self._index[self._key(name)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._index)
@@ -305,7 +305,17 @@ class MultiMap(Mapping[str, str]):
 
     def getlist(self, name: str) -> list[str]:
         """Every value of *name*, in order; empty when there is none."""
-        return list(self._index.get(self._key(name), ()))
+        key = self._key(name)
+        if key not in self._index:
+            return []
+        if not self.repeats:
+            return [self._index[key]]
+        return [value for other, value in self._pairs if self._key(other) == key]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a name occurs more than once."""
+        return len(self._index) < len(self._pairs)
 
     def multi_items(self) -> list[tuple[str, str]]:
         """Every pair as it came, repeated names included."""

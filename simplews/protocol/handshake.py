@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import binascii
 import enum
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from wsproto import ConnectionType
 from wsproto.events import AcceptConnection, RejectConnection, RejectData, Request
 from wsproto.extensions import Extension
 from wsproto.handshake import H11Handshake
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError, generate_accept_token
 
 from ..errors import ConnectionError
 from ..types import HandshakeRequest, Headers, Response, header_pairs
@@ -142,6 +143,33 @@ def _split_head(head: bytes) -> tuple[bytes, list[tuple[str, str]]]:
     Raises:
         ValueError: (status, why) of what is wrong.
     """
+    return _split_plain(head) or _split_any(head)
+
+
+# A head in which the checks of `_split_any` find nothing.
+_PLAIN_HEAD = re.compile(
+    rb"([^\r\n\0]*)\r\n(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*\r\n"
+)
+
+
+def _split_plain(head: bytes) -> tuple[bytes, list[tuple[str, str]]] | None:
+    """What `_split_any` returns, in 3 µs instead of 8, of a head that is plainly right."""
+    if len(head) > MAX_LINE or head.count(b"\n") > MAX_HEADERS:
+        return None
+    plain = _PLAIN_HEAD.fullmatch(head)
+    if plain is None:
+        return None
+    _, *lines = head[:-4].decode("latin-1").split("\r\n")
+    return plain[1], [_plain_field(line) for line in lines]
+
+
+def _plain_field(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name, value.strip(" \t")
+
+
+def _split_any(head: bytes) -> tuple[bytes, list[tuple[str, str]]]:
+    """Look at every line, and say what is wrong with it."""
     first, *lines = head[:-4].split(b"\r\n")
     if len(first) > MAX_LINE:
         raise ValueError(414, f"first line of {len(first)} bytes exceeds {MAX_LINE} bytes")
@@ -206,7 +234,7 @@ def make_request(
     Raises:
         Refusal: 400: a field that must be unique is not, or Host is wrong.
     """
-    for name in _SINGLETONS:
+    for name in _SINGLETONS if headers.repeats else ():
         if len(headers.getlist(name)) > 1:
             raise Refusal(400, f"header field {name} more than once")
     if not _HOST.fullmatch(headers.get("host", " ")):
@@ -223,12 +251,12 @@ def make_request(
 
 def _origin_form(target: str) -> str:
     """RFC 9112 §3.2.2: a server accepts the absolute form as well."""
+    if target.startswith("/") or target == "*":
+        return target
     absolute = _ABSOLUTE.fullmatch(target)
-    if absolute:
-        target = absolute[1] if absolute[1].startswith("/") else "/" + absolute[1]
-    if not target.startswith("/") and target != "*":
+    if absolute is None:
         raise Refusal(400, "request target has no path")
-    return target
+    return absolute[1] if absolute[1].startswith("/") else "/" + absolute[1]
 
 
 def offered_subprotocols(headers: Headers) -> tuple[str, ...]:
@@ -238,8 +266,16 @@ def offered_subprotocols(headers: Headers) -> tuple[str, ...]:
 
 def is_upgrade(request: HandshakeRequest) -> bool:
     """Whether the request asks for a WebSocket at all."""
-    upgrade = parse_tokens(request.headers.getlist("upgrade"))
-    return any(token.lower() == "websocket" for token in upgrade)
+    return _lists(request.headers, "upgrade", "websocket")
+
+
+def _lists(headers: Headers, name: str, token: str) -> bool:
+    """Whether the lists of the fields *name* have *token*, in whatever case."""
+    values = headers.getlist(name)
+    # Nearly always it is alone there.
+    if len(values) == 1 and values[0].lower() == token:
+        return True
+    return any(element.lower() == token for element in parse_tokens(values))
 
 
 def check_upgrade(request: HandshakeRequest, *, strict_key: bool = True) -> None:
@@ -259,8 +295,7 @@ def check_upgrade(request: HandshakeRequest, *, strict_key: bool = True) -> None
         raise Refusal(405, f"method {request.method} is not GET", [("Allow", "GET")])
     if not is_upgrade(request):
         raise Refusal(426, "this is a WebSocket endpoint; connect to it with a ws:// URL", _UPGRADE)
-    connection = parse_tokens(headers.getlist("connection"))
-    if not any(token.lower() == "upgrade" for token in connection):
+    if not _lists(headers, "connection", "upgrade"):
         raise Refusal(400, "Connection does not contain 'upgrade'")
     version = headers.get("sec-websocket-version")
     if version != "13":
@@ -348,23 +383,74 @@ def accept_request(
         if answer is not None:
             fields.append(("Sec-WebSocket-Extensions", answer[0]))
             agreement = answer[1]
-    handshake = H11Handshake(ConnectionType.SERVER)
     try:
-        handshake.receive_data(_canonical(request))
-        head = handshake.send(
-            AcceptConnection(
-                subprotocol=subprotocol,
-                extra_headers=[(n.encode("ascii"), v.encode("latin-1")) for n, v in fields],
-            )
-        )
+        head = _answer(request, subprotocol, tuple(fields))
     except (RemoteProtocolError, LocalProtocolError, UnicodeError) as exc:
         raise Refusal(400, str(exc)) from exc
-    return Accepted(head, subprotocol, agreement, Headers(fields))
+    return Accepted(head, subprotocol, agreement, Headers(fields) if fields else _NO_FIELDS)
 
 
-def _canonical(request: HandshakeRequest) -> bytes:
+_NO_FIELDS = Headers()
+
+# RFC 6455 §1.3: the key of its example.
+_SAMPLE_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+
+
+def _answer(
+    request: HandshakeRequest, subprotocol: str | None, fields: tuple[tuple[str, str], ...]
+) -> bytes:
     """
-    The request as wsproto reads it well: one Connection field, one Upgrade.
+    wsproto's answer to *request*.
+
+    Two answers differ in their Sec-WebSocket-Accept alone when all but the keys of
+    their requests is the same. So wsproto writes each answer once, for a sample key,
+    and its token is exchanged: 2 µs instead of 51. A key that is not one, which a
+    caller may answer for, is wsproto's to judge every time.
+    """
+    key = request.headers["sec-websocket-key"]
+    if not _valid_key(key):
+        return _written(key, request.subprotocols, subprotocol, fields)
+    before, after = _around_token(request.subprotocols, subprotocol, fields)
+    return before + generate_accept_token(key.encode("ascii")) + after
+
+
+@functools.lru_cache(maxsize=64)
+def _around_token(
+    offered: tuple[str, ...], subprotocol: str | None, fields: tuple[tuple[str, str], ...]
+) -> tuple[bytes, bytes]:
+    """What stands before and behind the accept token in an answer."""
+    head = _written(_SAMPLE_KEY, offered, subprotocol, fields)
+    # The first of its kind: fields that are not the handshake's come last.
+    before, _, after = head.partition(generate_accept_token(_SAMPLE_KEY.encode("ascii")))
+    return before, after
+
+
+def _written(
+    key: str,
+    offered: tuple[str, ...],
+    subprotocol: str | None,
+    fields: tuple[tuple[str, str], ...],
+) -> bytes:
+    """
+    The 101 response, by wsproto.
+
+    Raises:
+        RemoteProtocolError, LocalProtocolError, UnicodeError: It finds the request
+            wrong after all.
+    """
+    handshake = H11Handshake(ConnectionType.SERVER)
+    handshake.receive_data(_canonical(key, offered))
+    return handshake.send(
+        AcceptConnection(
+            subprotocol=subprotocol,
+            extra_headers=[(n.encode("ascii"), v.encode("latin-1")) for n, v in fields],
+        )
+    )
+
+
+def _canonical(key: str, offered: tuple[str, ...]) -> bytes:
+    """
+    A request as wsproto reads it well: one Connection field, one Upgrade.
 
     It takes only the last of several Connection fields, no list in Upgrade, and
     decodes Host as IDNA, which fails on names that are harmless to us.
@@ -373,11 +459,11 @@ def _canonical(request: HandshakeRequest) -> bytes:
         ("Host", "localhost"),
         ("Connection", "Upgrade"),
         ("Upgrade", "websocket"),
-        ("Sec-WebSocket-Key", request.headers["sec-websocket-key"]),
+        ("Sec-WebSocket-Key", key),
         ("Sec-WebSocket-Version", "13"),
     ]
-    if request.subprotocols:
-        fields.append(("Sec-WebSocket-Protocol", ", ".join(request.subprotocols)))
+    if offered:
+        fields.append(("Sec-WebSocket-Protocol", ", ".join(offered)))
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
     return f"GET / HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
 
