@@ -273,7 +273,42 @@ class Server:
         self._opening.discard(task)
 
     async def _serve(self, streams: Streams) -> None:
-        accepted = streams  # kept: see streams_over_tls
+        """
+        A connection's whole life: open it, run the application's handler, close it.
+
+        The opening is a call of its own so that nothing of it is held while the
+        handler runs, perhaps for days. *streams* are: see `streams_over_tls`.
+        """
+        opened = await self._opened(streams)
+        if opened is None:
+            return
+        ws, handler = opened
+        self._connections.add(ws)
+        try:
+            if self._closing is not None:
+                await ws.close(CloseCode.GOING_AWAY)
+            result = handler(ws)
+            if not inspect.isawaitable(result):
+                raise TypeError(f"{handler!r} is no coroutine function: define it with 'async def'")
+            await result
+        except ConnectionClosed as exc:
+            # The handler need not catch the end of its own connection.
+            if exc.ending is not ws._link.ending:
+                self._handler_failed(ws, exc)
+        except Exception as exc:
+            self._handler_failed(ws, exc)
+        except BaseException:
+            ws._link.begin_close(_GOING_AWAY)
+            raise
+        finally:
+            try:
+                await ws.close()
+            finally:
+                self._connections.discard(ws)
+
+    async def _opened(self, accepted: Streams) -> tuple[AioServer, Handler] | None:
+        """Open a WebSocket; or None when the client has had another answer, or none."""
+        streams = accepted
         peer = accepted[1].get_extra_info("peername")
         deadline = asyncio.timeout(self._open_timeout)
         try:
@@ -285,11 +320,11 @@ class Server:
         except Refusal as exc:
             self._logger.info("%s refused: %s", peer, exc)
             await self._refuse(streams, exc.response)
-            return
+            return None
         except Gone as exc:
             self._logger.info("%s opened no WebSocket: %s", peer, exc)
             streams[1].transport.abort()
-            return
+            return None
         except Exception as exc:
             if deadline.expired() and isinstance(exc, TimeoutError):
                 self._logger.info("%s was not open within %s s", peer, self._open_timeout)
@@ -297,17 +332,17 @@ class Server:
             else:
                 self._logger.exception("the opening handshake of %s failed", peer)
                 await self._refuse(streams, Response(500, {}, "500 Internal Server Error\n"))
-            return
+            return None
         except BaseException:
             streams[1].transport.abort()
             raise
         if isinstance(opened, bytes):
             await answer(streams, opened)
-            return
+            return None
         task = asyncio.current_task()
         assert task is not None
         self._opening.discard(task)
-        await self._handle(*opened)
+        return opened
 
     async def _open(self, streams: Streams) -> tuple[AioServer, Handler] | bytes:
         """Read the request and open; or the answer to a plain HTTP request."""
@@ -349,31 +384,6 @@ class Server:
         if not isinstance(response, Response):
             raise TypeError(f"http= must return a Response, not {type(response).__name__}")
         return serialize_response(response, head_only=request.method == "HEAD")
-
-    async def _handle(self, ws: AioServer, handler: Handler) -> None:
-        """Run the application's handler, and close whatever way it ends."""
-        self._connections.add(ws)
-        try:
-            if self._closing is not None:
-                await ws.close(CloseCode.GOING_AWAY)
-            result = handler(ws)
-            if not inspect.isawaitable(result):
-                raise TypeError(f"{handler!r} is no coroutine function: define it with 'async def'")
-            await result
-        except ConnectionClosed as exc:
-            # The handler need not catch the end of its own connection.
-            if exc.ending is not ws._link.ending:
-                self._handler_failed(ws, exc)
-        except Exception as exc:
-            self._handler_failed(ws, exc)
-        except BaseException:
-            ws._link.begin_close(_GOING_AWAY)
-            raise
-        finally:
-            try:
-                await ws.close()
-            finally:
-                self._connections.discard(ws)
 
     def _handler_failed(self, ws: AioServer, exc: Exception) -> None:
         self._logger.error(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from simplews.errors import ProtocolError
 from simplews.types import (
+    _USUAL_NAMES,
     URL,
     BinaryMessage,
     Close,
@@ -27,6 +28,7 @@ from simplews.types import (
     State,
     TextMessage,
     header_pairs,
+    shared_name,
 )
 
 # -------------------------------------------------------------------- messages
@@ -422,3 +424,14 @@ def test_request_can_be_given_an_address() -> None:
 def test_response_is_empty_by_default() -> None:
     """200, no header fields, no body."""
     assert Response() == Response(200, {}, b"")
+
+
+def test_usual_names_of_header_fields_are_as_good_as_any_other() -> None:
+    """A name that is shared is compared without case, too; one that is not stays as it is."""
+    assert all(lower == name.lower() for name, lower in _USUAL_NAMES.items())
+    for name in (*_USUAL_NAMES, "X-Of-Ours", "sec-webSocket-KEY"):
+        headers = Headers([(name, "1"), ("other", "2"), (name.upper(), "3")])
+        assert headers[name.lower()] == headers[name.upper()] == "1"
+        assert headers.getlist(name) == ["1", "3"]
+        assert headers.repeats
+        assert shared_name(name) == name

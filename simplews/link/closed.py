@@ -24,7 +24,7 @@ class Closed:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.done = False
         self._loop = loop
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] | None = None  # few wait; many are open
         self._callbacks: list[Callable[[], None]] = []
 
     async def wait(self) -> None:
@@ -32,11 +32,14 @@ class Closed:
         if self.done:
             return
         waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append(waiter)
+        if self._waiters is None:
+            self._waiters = []
+        waiters = self._waiters
+        waiters.append(waiter)
         try:
             await waiter
         finally:
-            self._waiters.remove(waiter)
+            waiters.remove(waiter)
 
     def call(self, callback: Callable[[], None]) -> None:
         """Call *callback* then, or now, if it has come."""
@@ -48,7 +51,7 @@ class Closed:
     def set(self) -> None:
         """It has come."""
         self.done = True
-        for waiter in self._waiters:
+        for waiter in self._waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
         callbacks, self._callbacks = self._callbacks, []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from ..errors import WebSocketRuntimeError
 from ..types import Close, Ending, State
@@ -26,10 +26,10 @@ class Unopened:
     latency: float | None = None
     streams: tuple[asyncio.StreamReader | None, asyncio.StreamWriter | None] = (None, None)
     task = None
+    messages: ClassVar[deque[Any]] = deque()  # one for all: there are never any
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.messages: deque[Any] = deque()
         self.inbox: Any = self  # as far as a connection looks into it
 
     @property

@@ -28,7 +28,7 @@ from wsproto.handshake import H11Handshake
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError, generate_accept_token
 
 from ..errors import ConnectionError
-from ..types import HandshakeRequest, Headers, Response, header_pairs
+from ..types import HandshakeRequest, Headers, Response, header_pairs, shared_name
 from .deflate import NAME as DEFLATE
 from .deflate import Agreement, Deflate, answer_offers, make_offer, parse_extensions, read_answer
 
@@ -165,7 +165,7 @@ def _split_plain(head: bytes) -> tuple[bytes, list[tuple[str, str]]] | None:
 
 def _plain_field(line: str) -> tuple[str, str]:
     name, _, value = line.partition(":")
-    return name, value.strip(" \t")
+    return shared_name(name), value.strip(" \t")
 
 
 def _split_any(head: bytes) -> tuple[bytes, list[tuple[str, str]]]:
