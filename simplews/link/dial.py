@@ -83,6 +83,12 @@ def parse_url(text: str) -> Address:
     """
     if not isinstance(text, str):
         raise TypeError(f"a URL is a str, not {type(text).__name__}")
+    # A client that reconnects, or many to one server: 8 µs each. No word that may
+    # be secret is kept.
+    return _parse_url(text) if "@" in text or "?" in text else _parse_once(text)
+
+
+def _parse_url(text: str) -> Address:
     if _SPACES_AND_CONTROLS.search(text):
         raise InvalidURL(f"{text!r} contains white space or control characters; percent-encode it")
     try:
@@ -128,6 +134,9 @@ def parse_url(text: str) -> Address:
         host_header=shown if port == default else f"{shown}:{port}",
         credentials=credentials,
     )
+
+
+_parse_once = functools.lru_cache(maxsize=64)(_parse_url)
 
 
 def _wrong_scheme(url: URL) -> str:

@@ -1,22 +1,35 @@
 """What the opening handshake does in a short way is what the long way does.
 
-A plain head is split without a look at each line, and an answer of wsproto's is
-used again with another accept token. Hypothesis draws heads, right ones and ones
-with a few bytes changed, and requests; both ways have to agree on each.
+A plain head is split without a look at each line; a request or an answer that
+wsproto wrote is used again with another key or token, and so is its judgement of an
+answer. Hypothesis draws heads, right ones and ones with a few bytes changed, requests
+and answers; both ways have to agree on each.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from wsproto.utilities import ProtocolError
+from wsproto import ConnectionType
+from wsproto.events import Request
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import ProtocolError, generate_accept_token
 
+from simplews.errors import ConnectionError
 from simplews.protocol import handshake
-from simplews.protocol.handshake import MAX_HEADERS, MAX_LINE, Refusal, accept_request
+from simplews.protocol.deflate import Deflate
+from simplews.protocol.handshake import (
+    MAX_HEADERS,
+    MAX_LINE,
+    ClientHandshake,
+    Refusal,
+    accept_request,
+)
 from simplews.types import HandshakeRequest, Headers
 
 from .by_hand import SAMPLE_ACCEPT, SAMPLE_KEY
@@ -142,3 +155,148 @@ def test_answer_is_wsprotos(
 def test_key_that_is_none_is_judged_by_wsproto(key: str) -> None:
     """A caller who read the request answers for its key: wsproto gets it as it is."""
     assert by_us(key, (), None, []) == by_wsproto(key, (), None, [])
+
+
+# ---------------------------------------------------------------- the client
+
+TARGETS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20).map(
+    "/{}".format
+)
+HOSTS = st.sampled_from(["h", "example.org:81", "[::1]:8000", "a" * 63 + ":1"])
+SUBPROTOCOLS = st.lists(st.sampled_from(["chat", "a.b", "c"]), unique=True).map(tuple)
+COMPRESSION = st.sampled_from([None, Deflate(), Deflate(window_bits=9)])
+KEY_FIELD = re.compile(rb"(?<=\r\nSec-WebSocket-Key: )[^\r]+")
+
+
+def asked_by_wsproto(
+    target: str, subprotocols: tuple[str, ...], compression: Deflate | None, added: Any
+) -> tuple[H11Handshake, bytes]:
+    wsproto = H11Handshake(ConnectionType.CLIENT)
+    request = wsproto.send(
+        Request(
+            host="localhost",
+            target=target,
+            extensions=[] if compression is None else [handshake._DeflateOffer(compression)],
+            subprotocols=list(subprotocols),
+            extra_headers=[(n.encode(), v.encode()) for n, v in added],
+        )
+    )
+    return wsproto, request
+
+
+@given(TARGETS, HOSTS, SUBPROTOCOLS, COMPRESSION, ADDED)
+def test_request_is_wsprotos(
+    target: str,
+    host: str,
+    subprotocols: tuple[str, ...],
+    compression: Deflate | None,
+    added: list[tuple[str, str]],
+) -> None:
+    """Byte for byte but for the key, which is another one in each request."""
+    _, expected = asked_by_wsproto(target, subprotocols, compression, added)
+    expected = expected.replace(b"\r\nHost: localhost", b"\r\nHost: " + host.encode(), 1)
+    keys = set()
+    for _ in range(2):
+        request = ClientHandshake(host, target, added, subprotocols, compression).request
+        (key,) = KEY_FIELD.findall(request)
+        keys.add(key)
+        assert len(base64.b64decode(key, validate=True)) == 16
+        assert KEY_FIELD.sub(b"", request) == KEY_FIELD.sub(b"", expected)
+    assert len(keys) == 2
+
+
+TOKEN = "<token>"  # stands for the right accept token
+ANSWER_FIELDS = st.sampled_from(
+    [
+        ("Upgrade", "websocket"),
+        ("upgrade", "WebSocket"),
+        ("Upgrade", "h2c"),
+        ("Connection", "Upgrade"),
+        ("Connection", "keep-alive"),
+        ("Sec-WebSocket-Accept", TOKEN),
+        ("Sec-WebSocket-Accept", SAMPLE_ACCEPT),
+        ("sec-websocket-accept", ""),
+        ("Sec-WebSocket-Protocol", "chat"),
+        ("Sec-WebSocket-Protocol", "ü"),
+        ("Content-Length", "0"),
+        ("Content-Length", "x"),
+        ("Transfer-Encoding", "chunked"),
+        ("Transfer-Encoding", "gzip"),
+        ("Date", "Tue, 15 Nov 1994 08:12:31 GMT"),
+        ("Server", "ÿ\t(x)"),
+        ("X-Empty", ""),
+    ]
+)
+GOOD = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", TOKEN)]
+LINES = st.sampled_from(
+    [
+        "HTTP/1.1 101 Switching Protocols",
+        "HTTP/1.1 101",
+        "HTTP/1.0 101 ",
+        "HTTP/1.1 101 ÿ\t!",
+        "HTTP/1.x 101 a",
+    ]
+)
+
+
+def answer_to(request: bytes, line: str, fields: list[tuple[str, str]]) -> bytes:
+    (key,) = KEY_FIELD.findall(request)
+    token = generate_accept_token(key).decode()
+    lines = [f"{name}: {token if value == TOKEN else value}" for name, value in fields]
+    return "\r\n".join([line, *lines, "", ""]).encode("latin-1")
+
+
+def judged_by_wsproto(
+    line: str, fields: list[tuple[str, str]], subprotocols: tuple[str, ...]
+) -> bool:
+    """What wsproto thinks of the whole answer, its Connection fields joined."""
+    wsproto, request = asked_by_wsproto("/", subprotocols, None, [])
+    connection = ", ".join(value for name, value in fields if name == "Connection")
+    whole = [(name, value) for name, value in fields if name != "Connection"]
+    try:
+        wsproto.receive_data(answer_to(request, line, [*whole, ("Connection", connection)]))
+    except (ProtocolError, UnicodeError):
+        return False
+    return True
+
+
+@given(
+    LINES,
+    st.permutations(GOOD),
+    st.lists(ANSWER_FIELDS, max_size=3),
+    st.integers(0, 4),
+    SUBPROTOCOLS,
+)
+@example("HTTP/1.1 101 Switching Protocols", GOOD, [], 3, ())
+def test_answer_is_judged_by_wsproto(
+    line: str,
+    good: list[tuple[str, str]],
+    more: list[tuple[str, str]],
+    kept: int,
+    subprotocols: tuple[str, ...],
+) -> None:
+    """The first time and when it is known, with any key; and never a wrong accept token."""
+    fields = [*good[:kept], *more]
+    names = [name.lower() for name, _ in fields]
+    once = all(
+        names.count(name) <= 1 for name in ("sec-websocket-accept", "sec-websocket-protocol")
+    )
+    expected = once and judged_by_wsproto(line, fields, subprotocols)
+    for _ in range(2):
+        client = ClientHandshake("h", "/", (), subprotocols)
+        try:
+            answer = client.feed_head(answer_to(client.request, line, fields))
+        except ConnectionError:
+            assert not expected
+        else:
+            assert expected
+            assert isinstance(answer, handshake.Accepted)
+
+
+def test_answer_to_another_key_is_refused_though_its_like_is_known() -> None:
+    """What is remembered is all of an answer but its accept token."""
+    first, second = ClientHandshake("h", "/"), ClientHandshake("h", "/")
+    line = "HTTP/1.1 101 Switching Protocols"
+    assert isinstance(first.feed_head(answer_to(first.request, line, GOOD)), handshake.Accepted)
+    with pytest.raises(ConnectionError, match="does not answer our key"):
+        second.feed_head(answer_to(first.request, line, GOOD))
