@@ -46,8 +46,8 @@ def check_origin(request: HandshakeRequest, origins: Origins, *, guard_cookies: 
     """
     origin = request.headers.get("origin")
     if origins is None:
-        foreign = origin is not None and not _same_host(origin, request.host)
-        if guard_cookies and foreign and "cookie" in request.headers:
+        guarded = guard_cookies and "cookie" in request.headers
+        if guarded and origin is not None and not _same_host(origin, request.host):
             raise Refusal(
                 403, f"a page of {origin} may not use this server's cookies; see origins="
             )

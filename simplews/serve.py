@@ -263,7 +263,7 @@ class Server:
             # What comes now is not ours to read.
             cast(asyncio.Transport, writer.transport).pause_reading()
         no_delay(writer.get_extra_info("socket"))
-        task = asyncio.ensure_future(self._serve((reader, writer)))
+        task = asyncio.get_running_loop().create_task(self._serve((reader, writer)))
         self._tasks.add(task)
         self._opening.add(task)
         task.add_done_callback(self._served)
