@@ -410,10 +410,11 @@ def _answer(
     Two answers differ in their Sec-WebSocket-Accept alone when all but the keys of
     their requests is the same. So wsproto writes each answer once, for a sample key,
     and its token is exchanged: 2 µs instead of 51. A key that is not one, which a
-    caller may answer for, is wsproto's to judge every time.
+    caller may answer for, is wsproto's to judge every time, and an answer that sets
+    a cookie, which may be secret, is not kept.
     """
     key = request.headers["sec-websocket-key"]
-    if not _valid_key(key):
+    if not _valid_key(key) or any(name.lower() == "set-cookie" for name, _ in fields):
         return _written(key, request.subprotocols, subprotocol, fields)
     before, after = _around_token(request.subprotocols, subprotocol, fields)
     return before + generate_accept_token(key.encode("ascii")) + after
