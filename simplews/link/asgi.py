@@ -278,7 +278,7 @@ class ASGILink:
         loop = asyncio.get_running_loop()
         self.state = State.OPEN
         self.ending: Ending | None = None
-        self.inbox = Inbox(loop, options.marks, self._pause_reading, self._resume_reading)
+        self.inbox = Inbox(loop, options.marks, self)
         self._loop = loop
         self._scope = scope
         self._receive = receive
@@ -468,10 +468,11 @@ class ASGILink:
         self._lose(f"the ASGI server's receive() failed: {exc!r}", exc)
         self._gone()
 
-    def _pause_reading(self) -> None:
+    def pause_reading(self) -> None:
         """Nothing: the reader looks at ``inbox.paused``."""
 
-    def _resume_reading(self) -> None:
+    def resume_reading(self) -> None:
+        """Let the reader go on."""
         if self._resumed is not None and not self._resumed.done():
             self._resumed.set_result(None)
 

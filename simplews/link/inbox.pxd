@@ -18,8 +18,7 @@ cdef class Inbox:
     cdef Py_ssize_t _high_bytes
     cdef Py_ssize_t _low_bytes
     cdef object _loop
-    cdef object _pause
-    cdef object _resume
+    cdef object _source
     cdef object _event
 
     cpdef Py_ssize_t room(self)

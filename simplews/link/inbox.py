@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from typing import Protocol
 
 from ..errors import WebSocketRuntimeError
 from ..protocol.codec import MESSAGE_OVERHEAD, Message
@@ -21,13 +22,20 @@ from .waiter import Waiter
 __all__ = ["Inbox"]
 
 
+class Source(Protocol):
+    """Where the messages come from."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
 class Inbox:
     """
     Args:
         loop: The event loop.
         marks: When to pause and to resume.
-        pause: Called at the high mark.
-        resume: Called at the low mark, after `pause`.
+        source: Is paused at the high mark, and resumed at the low one.
 
     Attributes:
         messages: What has arrived; the decoder appends here.
@@ -44,9 +52,8 @@ class Inbox:
         "_loop",
         "_low",
         "_low_bytes",
-        "_pause",
-        "_resume",
         "_size",
+        "_source",
         "ended",
         "messages",
         "paused",
@@ -58,8 +65,7 @@ class Inbox:
         self,
         loop: asyncio.AbstractEventLoop,
         marks: QueueMarks,
-        pause: Callable[[], None],
-        resume: Callable[[], None],
+        source: Source,
     ) -> None:
         self.messages: deque[Message] = deque()
         self.paused = False
@@ -69,8 +75,7 @@ class Inbox:
         self._loop = loop
         self._high, self._low = marks.high, marks.low
         self._high_bytes, self._low_bytes = marks.high_bytes, marks.low_bytes
-        self._pause = pause
-        self._resume = resume
+        self._source = source
         self.waiter = Waiter(loop)
         self._event: asyncio.Event | None = None
 
@@ -113,7 +118,7 @@ class Inbox:
                 self.waiter.wake()
         if not self.paused and (self._size > self._high_bytes or len(self.messages) >= self._high):
             self.paused = True
-            self._pause()
+            self._source.pause_reading()
 
     def end(self) -> None:
         """No message follows those that are there: whoever waits is woken."""
@@ -132,7 +137,7 @@ class Inbox:
         self._size -= payload_size(data) + MESSAGE_OVERHEAD
         if self.paused and (len(self.messages) <= self._low and self._size <= self._low_bytes):
             self.paused = False
-            self._resume()
+            self._source.resume_reading()
         if self._event is not None and not self.messages and not self.ended:
             self._event.clear()
         return message

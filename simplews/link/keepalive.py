@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 __all__ = ["Keepalive"]
 
@@ -21,14 +22,21 @@ _GRACE = 0.05
 _DEFAULT_TIMEOUT = 20.0
 
 
+class Carrier(Protocol):
+    """What the Pings go over."""
+
+    def send_ping(self, payload: bytes) -> None: ...
+
+    def ping_failed(self, why: str) -> None: ...
+
+
 class Keepalive:
     """
     Args:
         loop: The event loop.
         interval: Seconds between pings; None for none of our own.
         timeout: Seconds a Pong may take; None for *interval*.
-        send: Sends a Ping with a payload.
-        fail: Called with the reason when the peer is gone.
+        carrier: Sends Pings, and is told when the peer is gone.
 
     Attributes:
         heard: Set by the link whenever bytes arrive.
@@ -37,13 +45,12 @@ class Keepalive:
     """
 
     __slots__ = (
+        "_carrier",
         "_check",
         "_counter",
         "_excused",
-        "_fail",
         "_interval",
         "_loop",
-        "_send",
         "_sent",
         "_timeout",
         "_timer",
@@ -58,8 +65,7 @@ class Keepalive:
         loop: asyncio.AbstractEventLoop,
         interval: float | None,
         timeout: float | None,
-        send: Callable[[bytes], None],
-        fail: Callable[[str], None],
+        carrier: Carrier,
     ) -> None:
         self.heard = False
         self.paused = False
@@ -67,8 +73,7 @@ class Keepalive:
         self._loop = loop
         self._interval = interval
         self._timeout = timeout or interval or _DEFAULT_TIMEOUT
-        self._send = send
-        self._fail = fail
+        self._carrier = carrier
         self._counter = 0
         self._excused = False
         self._timer: asyncio.TimerHandle | None = None
@@ -127,7 +132,7 @@ class Keepalive:
         if self.paused or self._excused:
             self._arm()
             return
-        self._fail(f"no answer to a ping within {self._timeout:g} s")
+        self._carrier.ping_failed(f"no answer to a ping within {self._timeout:g} s")
 
     def pause(self) -> None:
         """We have stopped reading: silence is not the peer's fault."""
@@ -144,7 +149,7 @@ class Keepalive:
         self._counter = (self._counter + 1) & 0xFFFFFFFF
         payload = self._counter.to_bytes(4, "big")
         self._sent[payload] = (self._loop.time(), time.perf_counter())
-        self._send(payload)
+        self._carrier.send_ping(payload)
         return payload
 
     async def ping(self, timeout: float | None) -> float:

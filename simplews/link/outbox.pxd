@@ -2,8 +2,10 @@
 
 cimport cython
 
+from ..protocol.codec cimport Encoder
 from ..protocol.octets cimport apply_mask
 
+cdef int _PONG
 cdef Py_ssize_t _CORK
 cdef Py_ssize_t _FIRST
 cdef Py_ssize_t _PIECE
@@ -25,9 +27,9 @@ cdef class Outbox:
     cdef bint _scheduled
     cdef bint _mid_frame
     cdef object _then
-    cdef object _waiters
+    cdef list _waiters
     cdef readonly object _pong
-    cdef object _pong_frame
+    cdef Encoder _encoder
 
     cpdef bint busy(self) except -1
     cpdef object write(self, bytes frame)

@@ -17,13 +17,16 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 
-from ..protocol.frames import Pong
+from ..protocol.codec import Encoder
+from ..protocol.frames import Opcode, Pong
 from ..protocol.octets import apply_mask
 
 __all__ = ["LARGE", "Outbox"]
 
 #: Payloads above this are written apart from their header.
 LARGE = 16384
+
+_PONG = int(Opcode.PONG)
 
 _CORK = 65536
 # Parts of so many bytes on average are not joined.
@@ -43,7 +46,7 @@ class Outbox:
         loop: The event loop.
         transport: Where the bytes go.
         waiting: The messages of the inbox; while there are any, frames are held.
-        pong: Makes the frame of a `Pong`.
+        encoder: Makes the frames that answer a Ping.
 
     Attributes:
         paused: Whether the transport holds more than its high-water mark.
@@ -53,13 +56,13 @@ class Outbox:
     """
 
     __slots__ = (
+        "_encoder",
         "_held",
         "_held_size",
         "_lock",
         "_loop",
         "_mid_frame",
         "_pong",
-        "_pong_frame",
         "_scheduled",
         "_then",
         "_transport",
@@ -76,7 +79,7 @@ class Outbox:
         loop: asyncio.AbstractEventLoop,
         transport: asyncio.Transport,
         waiting: deque[object],
-        pong: Callable[[bytes], bytes],
+        encoder: Encoder,
     ) -> None:
         self.paused = False
         self.ended = False
@@ -91,9 +94,9 @@ class Outbox:
         self._scheduled = False
         self._mid_frame = False
         self._then: Callable[[], None] | None = None
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: list[asyncio.Future[None]] | None = None  # few ever wait
         self._pong: Pong | None = None
-        self._pong_frame = pong
+        self._encoder = encoder
 
     def busy(self) -> bool:
         """Whether a sender must wait: for the peer, its end, or another sender's long message."""
@@ -155,7 +158,7 @@ class Outbox:
         if self.paused or self._mid_frame:
             self._pong = Pong(payload)
         else:
-            self.write(self._pong_frame(payload))
+            self.write(self._encoder.frame(_PONG, payload))
 
     def flush(self) -> None:
         """Write what is held."""
@@ -238,12 +241,15 @@ class Outbox:
 
     async def _wait(self) -> None:
         waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append(waiter)
+        if self._waiters is None:
+            self._waiters = []
+        waiters = self._waiters
+        waiters.append(waiter)
         try:
             await waiter
         finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            if waiter in waiters:
+                waiters.remove(waiter)
 
     def pause(self) -> None:
         """The transport is above its high-water mark."""
@@ -295,10 +301,10 @@ class Outbox:
         pong, self._pong = self._pong, None
         # RFC 6455 §5.5.1: nothing is sent after a Close.
         if pong is not None and not self.ended:
-            self.write(self._pong_frame(pong.payload))
+            self.write(self._encoder.frame(_PONG, pong.payload))
 
     def _wake(self) -> None:
-        for waiter in self._waiters:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
-        self._waiters.clear()

@@ -26,7 +26,8 @@ cdef class WireLink:
     cdef object _writer
     cdef readonly object _transport
     cdef object _streams_protocol
-    cdef object _addresses
+    cdef object _peername
+    cdef object _sockname
     cdef bint _server
     cdef object _options
     cdef readonly Decoder _decoder

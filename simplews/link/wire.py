@@ -54,7 +54,6 @@ _TEXT = int(Opcode.TEXT)
 _BINARY = int(Opcode.BINARY)
 _CLOSE = int(Opcode.CLOSE)
 _PING = int(Opcode.PING)
-_PONG = int(Opcode.PONG)
 _CONTINUATION = int(Opcode.CONTINUATION)
 
 
@@ -70,7 +69,6 @@ class WireLink:
     """
 
     __slots__ = (
-        "_addresses",
         "_buffer",
         "_burst",
         "_bytes_in",
@@ -88,10 +86,12 @@ class WireLink:
         "_messages_out",
         "_options",
         "_outbox",
+        "_peername",
         "_read_size",
         "_reader",
         "_reads_in_place",
         "_server",
+        "_sockname",
         "_streams_protocol",
         "_transport",
         "_writer",
@@ -115,7 +115,7 @@ class WireLink:
         transport = cast(asyncio.Transport, writer.transport)
         self.state = State.OPEN
         self.ending: Ending | None = None
-        self.inbox = Inbox(loop, options.marks, self._pause_reading, self._resume_reading)
+        self.inbox = Inbox(loop, options.marks, self)
         self.wait = self.inbox.wait
         self.task: asyncio.Task[None] | None = None
         self._loop = loop
@@ -124,9 +124,8 @@ class WireLink:
         self._transport = transport
         self._streams_protocol = transport.get_protocol()
         # A TLS transport that is closed does not know them any more.
-        self._addresses = {
-            name: transport.get_extra_info(name) for name in ("peername", "sockname")
-        }
+        self._peername = transport.get_extra_info("peername")
+        self._sockname = transport.get_extra_info("sockname")
         self._server = server
         self._options = options
         self._decoder = Decoder(server, options.max_message_size, agreement)
@@ -135,14 +134,13 @@ class WireLink:
             loop,
             transport,
             self.inbox.messages,  # type: ignore[arg-type]
-            lambda payload: self._encoder.frame(_PONG, payload),
+            self._encoder,
         )
         self._keepalive = Keepalive(
             loop,
             options.ping_interval,
             options.ping_timeout,
-            lambda payload: self._outbox.write(self._encoder.frame(_PING, payload)),
-            self._ping_failed,
+            self,
         )
         self._events: list[Event] = []
         self._discard = False  # after our Close only the peer's is of interest
@@ -238,8 +236,10 @@ class WireLink:
 
     def get_extra_info(self, name: str) -> Any:
         """What the transport knows: ``peername``, ``sockname``, ``ssl_object`` ..."""
-        if name in self._addresses:
-            return self._addresses[name]
+        if name == "peername":
+            return self._peername
+        if name == "sockname":
+            return self._sockname
         return self._transport.get_extra_info(name)
 
     # --------------------------------------------------------------- bytes in
@@ -321,12 +321,14 @@ class WireLink:
         self._read_size = min(size, _MOST_READ)
         self._buffer = self._memory.view(self._read_size)
 
-    def _pause_reading(self) -> None:
+    def pause_reading(self) -> None:
+        """The inbox is full."""
         self._keepalive.pause()
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
-    def _resume_reading(self) -> None:
+    def resume_reading(self) -> None:
+        """The inbox has room."""
         if self._decoder.pending:
             self._decode(b"")
             if self.inbox.paused:
@@ -561,7 +563,11 @@ class WireLink:
         self._outbox.flush()
         self._outbox.end()
 
-    def _ping_failed(self, why: str) -> None:
+    def send_ping(self, payload: bytes) -> None:
+        """Send a Ping."""
+        self._outbox.write(self._encoder.frame(_PING, payload))
+
+    def ping_failed(self, why: str) -> None:
         """The peer does not answer, so nobody waits for its Close either."""
         if self.ending is None:
             close = Close(CloseCode.INTERNAL_ERROR, clip_reason(why))
