@@ -208,6 +208,7 @@ async def opened(
     tcp: bool = False,
     more: bytes = b"",
     finish: bool = False,
+    extension: str | None = None,
     **options: Any,
 ) -> AsyncIterator[tuple[Any, Peer]]:
     """
@@ -219,6 +220,7 @@ async def opened(
             end of a `socket.socketpair`.
         more: Bytes that ride right behind the peer's half of the handshake.
         finish: Whether the peer's side of TCP ends right behind that.
+        extension: What a client offers.
         options: For `accept` or `connect`; compression is off unless asked for.
     """
     options.setdefault("compression", None)
@@ -228,7 +230,8 @@ async def opened(
             ours, theirs = tcp_pair() if tcp else socket.socketpair()
             stack.callback(theirs.close)
             peer = Peer(theirs)
-            await peer.write(REQUEST + more)
+            field = f"Sec-WebSocket-Extensions: {extension}\r\n" if extension else ""
+            await peer.write(REQUEST[:-2] + field.encode() + b"\r\n" + more)
             if finish:
                 peer.finish()
             ws: Any = await AioServer.accept(sock=ours, **options)

@@ -40,16 +40,18 @@ class Frames:
     """
     A message made once and written to many connections.
 
-    Servers do not mask, so a frame is the same for every peer. Compressed
-    frames depend on each connection's context and are not shared.
+    Servers do not mask, so a frame is the same for every peer. A compressed one
+    refers to no other message, and is the same for every peer with the same
+    settings and window.
     """
 
-    __slots__ = ("data", "frame", "opcode", "payload")
+    __slots__ = ("compressed", "data", "frame", "opcode", "payload")
 
     def __init__(self, data: Data) -> None:
         self.data = data
         self.opcode, self.payload = encode(data)
         self.frame = _SERVER.message(self.opcode, self.payload)
+        self.compressed: dict[tuple[int, ...], bytes] = {}  # see `Encoder.shared`
 
 
 _SERVER = Encoder(server=True)

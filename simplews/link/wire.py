@@ -466,8 +466,12 @@ class WireLink:
             return False
         size = len(frames.payload)
         if self._encoder.wants_deflate(size, None):
-            payload = self._encoder.deflate(frames.payload, True)
-            self._outbox.write(self._encoder.frame(frames.opcode, payload, True, True))
+            if self._encoder.masks:
+                payload = self._encoder.deflate(frames.payload, True)
+                frame = self._encoder.frame(frames.opcode, payload, True, True)
+            else:
+                frame = self._encoder.shared(frames.opcode, frames.payload, frames.compressed)
+            self._outbox.write(frame)
         elif self._encoder.masks:
             self._outbox.write(self._encoder.message(frames.opcode, frames.payload))
         else:

@@ -641,6 +641,23 @@ class Encoder:
         assert self._deflater is not None
         return self._deflater.piece(payload, final)
 
+    def shared(self, opcode: int, payload: bytes, made: dict[tuple[int, ...], bytes]) -> bytes:
+        """
+        A compressed message that refers to no other, as one frame of a server.
+
+        Args:
+            opcode: Text or binary.
+            payload: Not compressed.
+            made: The same message's frames by what they depend on; it grows.
+        """
+        assert self._deflater is not None
+        key = self._deflater.part()
+        frame = made.get(key)
+        if frame is None:
+            frame = self.frame(opcode, self._deflater.alone(payload), True, True)
+            made[key] = frame
+        return frame
+
     def message(self, opcode: int, payload: bytes) -> bytes:
         """A short or middling message as one frame, not compressed."""
         length = len(payload)

@@ -1,4 +1,4 @@
-"""Which compressors and decompressors are kept."""
+"""Which compressors and decompressors are kept, and messages compressed once for many."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from simplews.protocol.codec import Decoder, Encoder
 from simplews.protocol.deflate import Agreement
 
-from .by_hand import BIN, CONT, PING, TEXT, Compressor, F, Outcome, agreement, feed
+from .by_hand import BIN, CONT, PING, TEXT, Compressor, F, Outcome, agreement, feed, read_frames
 from .by_hand import traced as traced_memory
 
 MANY = 300  # more than are kept
@@ -142,6 +142,50 @@ def test_connections_that_are_gone_hold_nothing() -> None:
         for _ in range(CROWD):
             Pair(agreement(15, 15)).send("gone")
     assert peak.size < 4 * 1024 * 1024
+
+
+# ---------------------------------------------------------------------- shared
+
+
+def test_shared_message_is_compressed_once() -> None:
+    """For the same settings and window it is the same object; a window of 512 asks for another."""
+    made: dict[tuple[int, ...], bytes] = {}
+    payload = text(1).encode() * 4
+    encoders = [Encoder(True, agreement(12)) for _ in range(3)]
+    one, two, three = (encoder.shared(TEXT, payload, made) for encoder in encoders)
+    assert one is two is three
+    (frame,) = read_frames(one)
+    assert (frame.fin, frame.rsv, frame.opcode, frame.key) == (True, 4, TEXT, b"")
+    assert len(frame.payload) < len(payload)
+    other = Encoder(True, agreement(9)).shared(TEXT, payload, made)
+    assert other != one
+    assert Encoder(True, agreement(12, level=9)).shared(TEXT, payload, made) is not one
+    for data, bits in ((one, 12), (other, 9)):
+        decoder = Decoder(False, agreement=agreement(remote_bits=bits))
+        assert feed(decoder, [data]) == Outcome([payload.decode()])
+
+
+@pytest.mark.parametrize("takeover", [True, False], ids=["takeover", "no takeover"])
+@narrow
+def test_shared_messages_between_others(bits: int, takeover: bool) -> None:
+    """They move the peer's window, which ours then must not be behind."""
+    agreed = agreement(bits, bits, takeover, takeover)
+    encoder, decoder = Encoder(True, agreed), Decoder(False, agreement=agreed)
+    choice = random.Random(bits)
+    for _ in range(60):
+        message = text(choice.randrange(4)) * choice.randrange(1, 3)
+        if choice.random() < 0.4:
+            data = encoder.shared(TEXT, message.encode(), {})
+        else:
+            payload = encoder.deflate(message.encode(), True)
+            data = encoder.frame(TEXT, payload, True, True)
+        assert feed(decoder, [data]) == Outcome([message])
+
+
+def test_shared_message_may_be_empty() -> None:
+    """RFC 7692 §7.2.3.6: one byte."""
+    data = Encoder(True, agreement()).shared(TEXT, b"", {})
+    assert feed(Decoder(False, agreement=agreement()), [data, b"\x89\x00"]).messages == [""]
 
 
 # ---------------------------------------------------------------------- BFINAL

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import tracemalloc
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -332,3 +333,39 @@ async def test_members_that_come_and_go_during_a_broadcast() -> None:
         assert not pairs[0][0].connected  # it never read
         for got in (await asyncio.gather(*reading))[:9]:
             assert len(got) == 300
+
+
+async def test_members_that_inflate_get_one_message_compressed_once() -> None:
+    """Whatever window and takeover they asked for, and whatever else they are sent."""
+    rooms = Rooms()
+    offers = ["", "; server_no_context_takeover", "; server_max_window_bits=9", None]
+    async with contextlib.AsyncExitStack() as stack:
+        pairs = []
+        for offer in offers * 2:
+            extension = None if offer is None else f"permessage-deflate{offer}"
+            pairs.append(
+                await stack.enter_async_context(opened(extension=extension, compression="deflate"))
+            )
+        for ws, _ in pairs:
+            await rooms.join("room", ws)
+        streams = [zlib.decompressobj(-15) for _ in pairs]
+        for turn in range(3):
+            text = "".join(f"{number * (turn + 2)}, " for number in range(300))
+            await rooms.broadcast("room", text)
+            wire = []
+            for (ws, peer), stream, offer in zip(pairs, streams, offers * 2, strict=True):
+                await ws.send(text[:1000])
+                for expected in (text, text[:1000]):
+                    whole = await peer.whole_frame()
+                    assert whole is not None
+                    first, payload = whole
+                    wire.append(payload)
+                    if offer is None:
+                        assert (first, payload) == (0x81, expected.encode())
+                    else:
+                        assert first == 0xC1
+                        data = stream.decompress(payload + b"\0\0\xff\xff")
+                        assert data == expected.encode()
+            broadcast = wire[::2]
+            assert broadcast[:4] == broadcast[4:]
+            assert broadcast[0] == broadcast[1] != broadcast[2]
