@@ -1,5 +1,6 @@
 """simplews: WebSockets for asyncio, one connection object everywhere."""
 
+from . import speed
 from .client import AioClient
 from .connection import AioBase
 from .errors import (
@@ -73,4 +74,5 @@ __all__ = [
     "__speedups__",
     "__version__",
     "serve",
+    "speed",
 ]

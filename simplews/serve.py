@@ -27,6 +27,7 @@ from .link.sources import (
     refuse,
     streams_over_tls,
 )
+from .link.transports import can_secure, start_server, start_unix_server
 from .origins import Origins, check_origin, check_rules
 from .protocol.frames import check_close
 from .protocol.handshake import (
@@ -111,22 +112,23 @@ class Server:
         """
         if self._server is not None:
             return
-        args: dict[str, Any] = {"limit": MAX_HEAD, "backlog": 1024}
-        if self._ssl is not None:
+        secure = self._ssl is not None
+        args: dict[str, Any] = {"limit": MAX_HEAD, "backlog": 1024, "secure": secure}
+        if secure:
             # A TLS handshake of ours counts as a connection and ends with the
             # server. uvloop reads before it lets us begin one, so it does its own.
-            self._secures = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+            self._secures = can_secure()
             if not self._secures:
                 args["ssl"] = self._ssl
                 args["ssl_handshake_timeout"] = self._open_timeout
         if self._path is not None:
-            self._server = await asyncio.start_unix_server(self._connected, self._path, **args)
+            self._server = await start_unix_server(self._connected, self._path, **args)
             self._path_status = os.stat(self._path)
         elif self._sock is not None:
-            self._server = await asyncio.start_server(self._connected, sock=self._sock, **args)
+            self._server = await start_server(self._connected, sock=self._sock, **args)
         else:
-            self._server = await asyncio.start_server(
-                self._connected, self._host, self._port, **args
+            self._server = await start_server(
+                self._connected, host=self._host, port=self._port, **args
             )
         for listener in self._server.sockets:
             self._logger.info("listening on %s", listener.getsockname())

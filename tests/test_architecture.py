@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"connection"},
     {"opening"},
     {"server", "client", "websocket", "rooms", "auth"},
-    {"serve"},
+    {"serve", "speed"},
     {"simplews"},  # __init__.py: the public names
     {"cli", "testing"},
     {"__main__"},

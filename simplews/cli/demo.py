@@ -7,7 +7,6 @@ Ctrl-C stops it, with exit status 130; SIGTERM stops it with 0.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import base64
 import hashlib
 import re
@@ -15,7 +14,7 @@ import threading
 import webbrowser
 from importlib import resources
 
-from .. import HandshakeRequest, Response
+from .. import HandshakeRequest, Response, speed
 from .chat import Chat
 from .listen import add_address_arguments, listen
 
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve the page and the chat until stopped."""
-    asyncio.run(_demo(args))
+    speed.run(_demo(args))
     return 0
 
 

@@ -8,7 +8,6 @@ the server with exit status 130, SIGTERM with 0.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib
 import inspect
 import logging
@@ -18,6 +17,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
+from .. import speed
 from .errors import CommandError, UsageError
 from .listen import Handlers, add_address_arguments, listen
 from .reload import run_reloading
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     # basicConfig does nothing if the handler's module has set logging up itself.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("simplews").setLevel(logging.INFO)
-    asyncio.run(_serve(args, handlers, context))
+    speed.run(_serve(args, handlers, context))
     return 0
 
 

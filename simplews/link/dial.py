@@ -21,6 +21,7 @@ from ..errors import ConnectionError, InvalidURL
 from ..protocol.handshake import MAX_HEAD
 from ..types import URL
 from .sources import Streams, no_delay
+from .transports import open_connection
 
 __all__ = ["Address", "default_ssl_context", "explain_failure", "open_streams", "parse_url"]
 
@@ -215,7 +216,7 @@ async def open_streams(address: Address, context: ssl.SSLContext | None) -> Stre
     if address.path is not None:
         return await asyncio.open_unix_connection(address.path, limit=MAX_HEAD)
     sock = await _connect_tcp(address.host, address.port)
-    return await asyncio.open_connection(sock=sock, limit=MAX_HEAD, **secure)
+    return await open_connection(sock=sock, limit=MAX_HEAD, **secure)
 
 
 async def _connect_tcp(host: str, port: int) -> socket.socket:

@@ -27,6 +27,7 @@ from ..protocol.handshake import (
 from ..types import HandshakeRequest, Headers, HeadersLike, Response, header_pairs
 from .base import Link
 from .options import Options
+from .transports import Writer, secured
 from .wire import WireLink
 
 __all__ = [
@@ -245,16 +246,15 @@ async def streams_over_tls(streams: Streams, context: ssl.SSLContext) -> Streams
     reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     try:
-        transport = await loop.start_tls(plain, protocol, context, server_side=True)
+        transport = await secured(plain, protocol, context)
     except OSError as exc:
         plain.abort()
         raise Gone(f"no TLS handshake: {getattr(exc, 'reason', None) or exc}") from exc
     except BaseException:
         plain.abort()
         raise
-    assert transport is not None
     protocol.connection_made(transport)
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+    return reader, Writer(transport, protocol, reader, loop)
 
 
 def no_delay(sock: Any) -> None:

@@ -13,7 +13,7 @@ from .by_hand import BIN, CONT, PING, TEXT, Compressor, F, Outcome, agreement, f
 from .by_hand import traced as traced_memory
 
 MANY = 300  # more than are kept
-CROWD = 2000
+CROWD = 6000
 
 narrow = pytest.mark.parametrize("bits", [9, 12, 15])
 
