@@ -29,6 +29,11 @@ Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 # The module aiofastnet, if it is to be used.
 _other: Any = None
 
+# Transports read up to 256 KiB at a time, those of TLS always. glibc serves that
+# with an mmap and a munmap for each read, 10 to 20 µs, until a block of such a size
+# was freed once: from then on they come from the heap.
+bytes(1 << 19)
+
 
 def use_transports(module: Any) -> None:
     """Use the functions of *module*, which is aiofastnet, from now on; None for asyncio's."""
