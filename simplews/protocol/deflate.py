@@ -58,8 +58,9 @@ class Deflate:
         mem_level: zlib's 1 to 9: how much memory a compressor takes.
         window_bits: 9 to 15: how far back a compressor looks, 2**bits bytes.
             The defaults of 12 and 5 hold half the memory of zlib's 15 and 8.
-        context_takeover: Whether a message may refer to those before it. False
-            frees the compressor after each message.
+        context_takeover: Whether a message may refer to those before it, which
+            makes it smaller. False keeps nothing from one message to the next;
+            True keeps compressors for the connections that were last in use.
     """
 
     threshold: int = 256

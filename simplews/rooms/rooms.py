@@ -46,9 +46,10 @@ class Rooms:
                 async for message in ws:
                     await rooms.broadcast("lobby", message, exclude=ws)
 
-    A message is made once and written to every member. A member that is slow
-    or gone never delays another: what it cannot take yet waits in a queue of
-    its own, and when that is full, *overflow* decides.
+    A message is framed, and compressed for those who agreed on that, once, and
+    written to every member. A member that is slow or gone never delays another:
+    what it cannot take yet waits in a queue of its own, and when that is full,
+    *overflow* decides.
 
     Args:
         overflow: For a member whose queue is full: ``"close"`` closes it with
