@@ -182,15 +182,17 @@ class AioBase:
 
         Spec: RFC 6455 §5.4, §6.2.
         """
+        inbox = self._inbox
         while True:
-            if self._messages:
-                if self._inbox.waiter.reader is not None:
-                    self._inbox.check_single_reader()
-                if self._stream is None:
-                    return self._inbox.get()  # type: ignore[return-value]
+            if self._stream is None:
+                message = inbox.take()
+                if message is not None:
+                    return message  # type: ignore[return-value]
+            elif self._messages:
+                inbox.check_single_reader()
                 self._leave_stream()
                 continue
-            if self._inbox.ended:
+            if inbox.ended:
                 raise self._closed_error()
             self._link.flush()
             limit = self._options.receive_timeout if isinstance(timeout, Unset) else timeout

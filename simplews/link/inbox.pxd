@@ -27,3 +27,4 @@ cdef class Inbox:
     cpdef object wake(self, bint now=*)
     cpdef object end(self)
     cpdef object get(self)
+    cpdef object take(self)

@@ -142,6 +142,14 @@ class Inbox:
             self._event.clear()
         return message
 
+    def take(self) -> Message | None:
+        """The next message, or None if there is none; an error if a task waits for it."""
+        if not self.messages:
+            return None
+        if self.waiter.reader is not None:
+            self.check_single_reader()
+        return self.get()
+
     def wait(self, timeout: float | None) -> Awaitable[bool]:
         """
         Wait until a message is there or the connection has ended.

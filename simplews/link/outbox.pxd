@@ -33,9 +33,9 @@ cdef class Outbox:
 
     cpdef bint busy(self) except -1
     cpdef object write(self, bytes frame)
-    cpdef object write_apart(self, bytes head, bytes payload)
+    cpdef object write_apart(self, bytes head, object payload)
     @cython.locals(piece=object)
     cdef Py_ssize_t _write_piece(self, object view, Py_ssize_t position, bytes key) except -1
-    cdef object _hold(self, bytes part)
+    cdef object _hold(self, object part)
     cdef object _release(self)
     cpdef object flush(self)

@@ -8,6 +8,7 @@ inside the callback that read the message (`Waiter.wake_now`).
 from __future__ import annotations
 
 import asyncio
+from asyncio import current_task
 from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any
@@ -52,7 +53,7 @@ class Waiter:
 
     def __await__(self) -> Generator[Any, None, bool]:
         """Wait; False if nothing but `expire` ended it."""
-        self.reader = asyncio.current_task(self._loop)
+        self.reader = current_task(self._loop)
         self._expired = False
         self._asyncio_future_blocking = True
         try:
@@ -80,7 +81,7 @@ class Waiter:
         if callback is None or context is None:
             return
         loop = self._loop
-        if loop.get_debug() or asyncio.current_task(loop) is not None:
+        if loop.get_debug() or current_task(loop) is not None:
             self.wake()
         else:
             self._expired = False

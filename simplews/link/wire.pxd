@@ -57,6 +57,6 @@ cdef class WireLink:
     @cython.locals(decoder=Decoder, events=list)
     cdef object _decoded(self)
     cdef object _limit_reads(self, Py_ssize_t size)
-    @cython.locals(size=Py_ssize_t, opcode=int, payload=bytes)
+    @cython.locals(size=Py_ssize_t, opcode=int)
     cpdef bint send_nowait(self, object data, object compress) except -1
     cpdef object flush(self)

@@ -346,10 +346,10 @@ class WireLink:
 
     def send_nowait(self, data: Data, compress: bool | None) -> bool:
         """Send a short message if nobody has to wait for it; False if not."""
-        if type(data) is str:
+        if isinstance(data, str):
             opcode = _TEXT
             payload = utf8(data)
-        elif type(data) is bytes:
+        elif isinstance(data, bytes):
             opcode = _BINARY
             payload = data
         else:

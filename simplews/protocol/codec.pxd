@@ -112,7 +112,9 @@ cdef class Encoder:
     cdef object _plain
 
     cpdef bint wants_deflate(self, Py_ssize_t size, object compress) except -1
-    cpdef bytes deflate(self, bytes payload, bint final)
-    cpdef bytes message(self, int opcode, bytes payload)
-    cpdef bytes frame(self, int opcode, bytes payload, bint final=*, bint compressed=*)
+    # Payloads may be of a subclass of bytes.
+    cpdef bytes deflate(self, object payload, bint final)
+    cpdef bytes shared(self, int opcode, object payload, dict made)
+    cpdef bytes message(self, int opcode, object payload)
+    cpdef bytes frame(self, int opcode, object payload, bint final=*, bint compressed=*)
     cpdef tuple head(self, int opcode, Py_ssize_t length, bint final=*, bint compressed=*)

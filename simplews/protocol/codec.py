@@ -106,7 +106,7 @@ class Decoder:
         self.done = False
         self.size = 0
         self._server = server
-        self._limit = _NO_LIMIT if max_message_size is None else max_message_size
+        self._limit = _NO_LIMIT if max_message_size is None else min(max_message_size, _NO_LIMIT)
         self._inflate_limit = INFLATE_LIMIT if max_message_size is None else max_message_size
         self._inflater = None if agreement is None else Inflater(agreement)
         self._rest = b""

@@ -75,7 +75,7 @@ cpdef str text(const unsigned char *data, Py_ssize_t start, Py_ssize_t stop, bin
     return PyUnicode_DecodeUTF8(PyBytes_AS_STRING(payload), size, NULL)
 
 
-cpdef bytes utf8(str data):
+cpdef bytes utf8(data):  # of a subclass of str, perhaps
     return PyUnicode_AsUTF8String(data)
 
 
@@ -83,7 +83,7 @@ cpdef Py_ssize_t payload_size(data) except -1:
     if isinstance(data, str):
         if PyUnicode_IS_ASCII(data):
             return PyUnicode_GET_LENGTH(data)
-        return PyBytes_GET_SIZE((<str>data).encode("utf-8"))
+        return PyBytes_GET_SIZE(PyUnicode_AsUTF8String(data))
     return len(data)
 
 
