@@ -19,6 +19,7 @@ MODULES = {
     "simplews.protocol.codec": "simplews/protocol/codec.py",
     "simplews.link.waiter": "simplews/link/waiter.py",
     "simplews.link.inbox": "simplews/link/inbox.py",
+    "simplews.link.direct": "simplews/link/direct.pyx",
     "simplews.link.outbox": "simplews/link/outbox.py",
     "simplews.link.wire": "simplews/link/wire.py",
 }

@@ -14,6 +14,7 @@ MODULES = (
     "simplews.protocol.codec",
     "simplews.link.waiter",
     "simplews.link.inbox",
+    "simplews.link.direct",
     "simplews.link.outbox",
     "simplews.link.wire",
 )

@@ -4,10 +4,10 @@ cimport cython
 
 from ..protocol.codec cimport Encoder
 from ..protocol.octets cimport apply_mask
+from .direct cimport descriptor, send_now, send_parts
 
 cdef int _PONG
 cdef Py_ssize_t _CORK
-cdef Py_ssize_t _FIRST
 cdef Py_ssize_t _PIECE
 cdef Py_ssize_t _MASKED_PIECE
 cdef Py_ssize_t _APART
@@ -21,6 +21,8 @@ cdef class Outbox:
     cdef object _lock
     cdef object _loop
     cdef object _transport
+    cdef int _descriptor
+    cdef bint _behind
     cdef object _waiting
     cdef list _held
     cdef Py_ssize_t _held_size
@@ -38,4 +40,8 @@ cdef class Outbox:
     cdef Py_ssize_t _write_piece(self, object view, Py_ssize_t position, bytes key) except -1
     cdef object _hold(self, object part)
     cdef object _release(self)
+    @cython.locals(sent=Py_ssize_t)
+    cdef object _put(self, object data)
+    @cython.locals(sent=Py_ssize_t, size=Py_ssize_t)
+    cdef object _put_parts(self, list parts)
     cpdef object flush(self)

@@ -16,10 +16,12 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from ..protocol.codec import Encoder
 from ..protocol.frames import Opcode, Pong
 from ..protocol.octets import apply_mask
+from .direct import descriptor, send_now, send_parts
 
 __all__ = ["LARGE", "Outbox"]
 
@@ -31,11 +33,8 @@ _PONG = int(Opcode.PONG)
 _CORK = 65536
 # Parts of so many bytes on average are not joined.
 _APART = 2048
-# Writes of a large payload: what goes with the header, because a packet for the
-# header alone wakes the peer for nothing; each of the others; and each of them if it
-# is masked, which should find it in the cache. Multiples of four, so that the mask
-# lines up.
-_FIRST = 16384
+# Writes of a large payload, and those of one that is masked, which should find it in
+# the cache. Multiples of four, so that the mask lines up.
 _PIECE = 1048576
 _MASKED_PIECE = 262144
 
@@ -56,6 +55,8 @@ class Outbox:
     """
 
     __slots__ = (
+        "_behind",
+        "_descriptor",
         "_encoder",
         "_held",
         "_held_size",
@@ -88,6 +89,8 @@ class Outbox:
         self._lock: asyncio.Lock | None = None
         self._loop = loop
         self._transport = transport
+        self._descriptor = descriptor(transport)
+        self._behind = True  # whether the transport may hold something
         self._waiting = waiting
         self._held: list[bytes] = []
         self._held_size = 0
@@ -123,7 +126,7 @@ class Outbox:
             self._release()
         else:
             self.written += len(frame)
-            self._transport.write(frame)
+            self._put(frame)
 
     def write_apart(self, head: bytes, payload: bytes) -> None:
         """The same for a frame in two parts, for payloads that are long to copy."""
@@ -160,6 +163,46 @@ class Outbox:
         else:
             self.write(self._encoder.frame(_PONG, payload))
 
+    def _put(self, data: bytes | memoryview) -> None:
+        """
+        Give *data* to the socket, and what it does not take to the transport.
+
+        The transport's own buffer must be empty, or bytes would change places. It
+        must not be closing: then the descriptor may be another connection's.
+        """
+        transport = self._transport
+        if (
+            self._descriptor >= 0
+            and not (self._behind and transport.get_write_buffer_size())
+            and not transport.is_closing()
+        ):
+            sent = send_now(self._descriptor, data)
+            self._behind = sent < len(data)
+            if self._behind:
+                transport.write(memoryview(data)[sent:] if sent else data)
+        else:
+            transport.write(data)
+
+    def _put_parts(self, parts: list[Any]) -> None:
+        """The same for parts that are long to join."""
+        transport = self._transport
+        if (
+            self._descriptor >= 0
+            and not (self._behind and transport.get_write_buffer_size())
+            and not transport.is_closing()
+        ):
+            sent = send_parts(self._descriptor, parts)
+            self._behind = False
+            for part in parts:
+                size = len(part)
+                if sent < size:
+                    self._behind = True
+                    transport.write(memoryview(part)[sent:] if sent else part)
+                sent = sent - size if sent > size else 0
+        else:
+            self._behind = True
+            transport.writelines(parts)  # copies nothing, since Python 3.12
+
     def flush(self) -> None:
         """Write what is held."""
         held = self._held
@@ -168,11 +211,11 @@ class Outbox:
             self._held = []
             self._held_size = 0
             if len(held) == 1:
-                self._transport.write(held[0])
+                self._put(held[0])
             elif size < _APART * len(held):
-                self._transport.write(b"".join(held))
+                self._put(b"".join(held))
             else:
-                self._transport.writelines(held)  # copies nothing, since Python 3.12
+                self._put_parts(held)
 
     def _end_of_iteration(self) -> None:
         self._scheduled = False
@@ -200,12 +243,14 @@ class Outbox:
         """
         self.flush()
         view = memoryview(payload)
-        position = _FIRST
+        position = min(_MASKED_PIECE if key else _PIECE, len(view))
         self._mid_frame = True
         try:
-            first = view[:_FIRST]
-            # bytes() of it, because bytes + memoryview copies twice.
-            self._transport.write(head + (apply_mask(first, key) if key else bytes(first)))
+            # A packet for the header alone would wake the peer for nothing.
+            first = view[:position]
+            self._put_parts([head, apply_mask(first, key) if key else first])
+            while self.paused and position < len(view) and not self._transport.is_closing():
+                await self._wait()
             while position < len(view) and not self._transport.is_closing():
                 position = self._write_piece(view, position, key)
                 while self.paused and position < len(view) and not self._transport.is_closing():
@@ -226,10 +271,10 @@ class Outbox:
     def _write_piece(self, view: memoryview, position: int, key: bytes) -> int:
         if key:
             piece = view[position : position + _MASKED_PIECE]
-            self._transport.write(apply_mask(piece, key))
+            self._put(apply_mask(piece, key))
         else:
             piece = view[position : position + _PIECE]
-            self._transport.write(piece)
+            self._put(piece)
         return position + len(piece)
 
     # ---------------------------------------------------------- flow control

@@ -21,7 +21,16 @@ from ..errors import ProtocolError
 from ..types import Close, CloseCode
 from .deflate import INFLATE_LIMIT, Agreement, Deflater, Inflater
 from .frames import Fragment, Opcode, Ping, Pong, parse_close
-from .octets import Assembly, ReadBuffer, apply_mask, binary, new_key, payload_size, text
+from .octets import (
+    Assembly,
+    ReadBuffer,
+    apply_mask,
+    binary,
+    new_key,
+    payload_size,
+    sealed,
+    text,
+)
 
 __all__ = ["MESSAGE_OVERHEAD", "Decoder", "Encoder", "Event", "Message"]
 
@@ -666,8 +675,7 @@ class Encoder:
         else:
             head = _head(opcode, length, True, False, self._mask_bit)
         if self.masks:
-            key = new_key()
-            return head + key + apply_mask(payload, key)
+            return sealed(head, new_key(), payload)
         return head + payload
 
     def frame(
@@ -676,8 +684,7 @@ class Encoder:
         """Any frame, in one piece."""
         head = _head(opcode, len(payload), final, compressed, self._mask_bit)
         if self.masks:
-            key = new_key()
-            return head + key + apply_mask(payload, key)
+            return sealed(head, new_key(), payload)
         return head + payload
 
     def head(

@@ -22,6 +22,7 @@ __all__ = [
     "binary",
     "new_key",
     "payload_size",
+    "sealed",
     "text",
     "utf8",
 ]
@@ -184,6 +185,11 @@ def apply_mask(data: bytes | bytearray | memoryview, key: bytes) -> bytes:
     if size <= _BLOCK:
         return _xor(data, _mask(key, size), size)
     return b"".join(_mask_blocks(data, key))
+
+
+def sealed(head: bytes, key: bytes, payload: bytes) -> bytes:
+    """A masked frame: its header, *key*, and *payload* masked with it."""
+    return head + key + apply_mask(payload, key)
 
 
 def _mask_blocks(data: bytes | bytearray | memoryview, key: bytes) -> list[bytes]:

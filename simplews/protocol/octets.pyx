@@ -209,6 +209,27 @@ cpdef bytes apply_mask(data, bytes key):
     return masked
 
 
+cpdef bytes sealed(bytes head, bytes key, payload):
+    cdef Py_ssize_t before = PyBytes_GET_SIZE(head)
+    cdef Py_ssize_t size
+    cdef bytes frame
+    cdef char *at
+    if PyBytes_GET_SIZE(key) != 4:
+        raise ValueError("a masking key has four bytes")
+    if not isinstance(payload, bytes):
+        raise TypeError(f"a payload is bytes, not {type(payload).__name__}")
+    size = PyBytes_GET_SIZE(payload)
+    frame = PyBytes_FromStringAndSize(NULL, before + 4 + size)
+    at = PyBytes_AS_STRING(frame)
+    memcpy(at, PyBytes_AS_STRING(head), before)
+    memcpy(at + before, PyBytes_AS_STRING(key), 4)
+    mask_into(
+        <unsigned char *>at + before + 4, <const unsigned char *>PyBytes_AS_STRING(payload),
+        size, <const unsigned char *>at + before,
+    )
+    return frame
+
+
 cdef bytes _pool = b""
 cdef Py_ssize_t _used = 0
 

@@ -29,6 +29,9 @@ class Outcome(enum.Enum):
     CLOSED = enum.auto()
 
 
+_DELIVERED = Outcome.DELIVERED
+
+
 def check_overflow(overflow: str) -> Overflow:
     """Raise ValueError unless *overflow* is a policy."""
     if overflow not in get_args(Overflow):
@@ -50,23 +53,25 @@ class Member:
 
     Attributes:
         rooms: Names of the rooms that it is in.
+        queue: What waits for it.
     """
 
-    __slots__ = ("_max_queue", "_overflow", "_queue", "_task", "rooms", "ws")
+    __slots__ = ("_link", "_max_queue", "_overflow", "_task", "queue", "rooms", "ws")
 
     def __init__(self, ws: AioBase, overflow: Overflow, max_queue: int) -> None:
         self.ws = ws
+        self._link = ws._link
         self.rooms: set[str] = set()
         self._overflow = overflow
         self._max_queue = max_queue
-        self._queue: deque[tuple[Hashable, Frames]] = deque()
+        self.queue: deque[tuple[Hashable, Frames]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def deliver(self, frames: Frames, key: Hashable) -> Outcome:
         """Write *frames*, or queue them if the connection is behind. Never waits."""
         try:
-            if not self._queue and self.ws._link.write_frames(frames):
-                return Outcome.DELIVERED
+            if not self.queue and self._link.write_frames(frames):
+                return _DELIVERED
         except ConnectionClosed:
             return Outcome.CLOSED
         except Exception:
@@ -74,18 +79,13 @@ class Member:
             return Outcome.CLOSED
         return self._enqueue(frames, key)
 
-    @property
-    def behind(self) -> bool:
-        """Whether messages wait for it."""
-        return bool(self._queue)
-
     def _failed(self) -> None:
         """An error of ours, for this connection only: it must not keep others from a message."""
         self.ws._options.logger.exception("a message of a room could not be sent to %r", self.ws)
         self.ws.abort()
 
     def _enqueue(self, frames: Frames, key: Hashable) -> Outcome:
-        queue = self._queue
+        queue = self.queue
         if self._overflow == "latest" and self._replace(frames, key):
             return Outcome.DELIVERED
         outcome = Outcome.DELIVERED
@@ -105,15 +105,15 @@ class Member:
 
     def _replace(self, frames: Frames, key: Hashable) -> bool:
         """Put *frames* where an older message with the same key waits."""
-        for index, (other, _) in enumerate(self._queue):
+        for index, (other, _) in enumerate(self.queue):
             if other == key:
-                self._queue[index] = (key, frames)
+                self.queue[index] = (key, frames)
                 return True
         return False
 
     async def _catch_up(self) -> None:
         """Write what waits, at the peer's pace."""
-        queue, link = self._queue, self.ws._link
+        queue, link = self.queue, self.ws._link
         try:
             while queue:
                 await link.writable()
@@ -129,6 +129,6 @@ class Member:
 
     def forget(self) -> None:
         """The connection has ended: nothing waits for it any more."""
-        self._queue.clear()
+        self.queue.clear()
         if self._task is not None:
             self._task.cancel()

@@ -33,6 +33,9 @@ class BroadcastResult:
     closed: int
 
 
+_DELIVERED = Outcome.DELIVERED  # enums are slow to look into, for every member
+
+
 class Rooms:
     """
     Groups of connections that get the same messages.
@@ -120,23 +123,26 @@ class Rooms:
         """
         frames = Frames(data)
         left_out = _as_collection(exclude)
-        counts = dict.fromkeys(Outcome, 0)
+        delivered = dropped = closed = 0
         behind = False
         # A copy: a member that turns out to be closed leaves meanwhile.
         for ws, member in list(self._rooms.get(room, {}).items()):
-            if ws in left_out:
+            if left_out and ws in left_out:
                 continue
             outcome = member.deliver(frames, key)
-            counts[outcome] += 1
-            if outcome is Outcome.CLOSED:
+            if outcome is _DELIVERED:
+                delivered += 1
+            elif outcome is Outcome.CLOSED:
+                closed += 1
                 self._gone(ws)
-            elif member.behind:
+                continue
+            else:
+                dropped += 1
+            if member.queue:
                 behind = True
         if behind:
             await asyncio.sleep(0)
-        return BroadcastResult(
-            counts[Outcome.DELIVERED], counts[Outcome.DROPPED], counts[Outcome.CLOSED]
-        )
+        return BroadcastResult(delivered, dropped, closed)
 
     def presence(self, room: str) -> tuple[AioBase, ...]:
         """The members of *room* in this process, in the order in which they joined."""
