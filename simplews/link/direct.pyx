@@ -43,13 +43,18 @@ cdef enum:
     PARTS = 64
 
 
+# Whose transports write to their socket what they are given, as it is. Others may
+# encrypt it, or be no more than the shape of a transport.
+PLAIN = frozenset({"asyncio.selector_events", "uvloop.loop"})
+
+
 cpdef int descriptor(transport) except -2:
-    if not CAN_SEND or transport.get_extra_info("sslcontext") is not None:
+    if not CAN_SEND or type(transport).__module__ not in PLAIN:
         return -1
+    if transport.get_extra_info("sslcontext") is not None:
+        return -1  # uvloop's transports of TLS have the same module
     sock = transport.get_extra_info("socket")
-    if sock is None or not hasattr(transport, "get_write_buffer_size"):
-        return -1
-    return sock.fileno()
+    return -1 if sock is None else sock.fileno()
 
 
 cpdef Py_ssize_t send_now(int fd, data) except -1:
