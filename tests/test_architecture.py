@@ -17,7 +17,7 @@ PACKAGE = Path(simplews.__file__).parent
 # From the lowest floor to the highest. Rooms of one floor do not know each other.
 # A new module is given its place here, or its test fails.
 FLOORS: list[set[str]] = [
-    {"errors", "types", "speedups"},
+    {"errors", "speedups", "types"},
     {"protocol"},
     {"link", "origins", "payloads"},
     {"connection"},
