@@ -19,6 +19,10 @@ PACKAGE = Path(simplews.__file__).parent
 CHECKOUT = Path(__file__).parents[1]
 SUFFIXES = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 
+needs_checkout = pytest.mark.skipif(
+    not (CHECKOUT / "setup.py").is_file(), reason="the tests are without their checkout"
+)
+
 PURE = os.environ.get("SIMPLEWS_PURE", "") not in ("", "0")
 
 ECHO = """
@@ -97,6 +101,7 @@ def test_pure_is_what_the_environment_says(pure: str) -> None:
     assert ran.stdout.split() == ([] if pure == "1" else there)
 
 
+@needs_checkout
 def test_wrong_wish_is_refused() -> None:
     """``SIMPLEWS_SPEEDUPS=yes`` must not be taken for either."""
     pytest.importorskip("setuptools", minversion="77")
@@ -107,6 +112,7 @@ def test_wrong_wish_is_refused() -> None:
     assert ran.stderr.strip() == "SIMPLEWS_SPEEDUPS is 'yes'; it may be 0, 1 or unset"
 
 
+@needs_checkout
 def test_setup_compiles_what_speedups_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """The two lists are one."""
     setuptools = pytest.importorskip("setuptools", minversion="77")

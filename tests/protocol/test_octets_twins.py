@@ -280,9 +280,7 @@ class Assemblies(RuleBasedStateMachine):
 
 
 TestAssemblies = Assemblies.TestCase
-TestAssemblies.settings = settings(
-    max_examples=60, stateful_step_count=20, deadline=None
-)
+TestAssemblies.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
 
 
 def test_announced_payload_costs_nothing() -> None:
