@@ -129,13 +129,24 @@ def test_setup_compiles_what_speedups_names(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_compiled_modules_are_not_older_than_their_sources() -> None:
     """They would be what is tested, and not what was just written."""
-    sources = [source_of(name) for name in speedups.MODULES]
-    sources += [path for source in sources for path in source.parent.glob(source.stem + ".p[xy]*")]
-    newest = max(path.stat().st_mtime for path in sources)
     for name in speedups.MODULES:
+        source = source_of(name)
+        twin = source.with_suffix(".pyx")
+        sources = [twin if twin.exists() else source, source.with_suffix(".pxd")]
+        changed = max(path.stat().st_mtime for path in sources)
         for path in compiled_files(name):
-            assert path.stat().st_mtime >= newest, (
-                f"{path} is older than the sources; build it anew, "
+            built = path.stat().st_mtime
+            assert built >= changed, (
+                f"{path} is older than its source; build it anew, "
                 "`SIMPLEWS_SPEEDUPS=1 python setup.py build_ext --inplace`, "
-                "or delete it and its like: `rm simplews/*/*.so`"
+                "or delete it and the others, `rm simplews/*/*.so`"
             )
+
+
+@pytest.mark.skipif(PACKAGE.parent == CHECKOUT, reason="this is the checkout itself")
+def test_wheel_has_what_runs_and_nothing_else() -> None:
+    """What it was compiled from is in the sdist."""
+    made_of = {".c", ".h", ".html", ".pxd", ".pyx"}
+    found = [path for path in PACKAGE.rglob("*") if path.suffix in made_of]
+    assert found == [PACKAGE / "cli" / "page.html"]
+    assert (PACKAGE / "py.typed").is_file()
