@@ -50,7 +50,7 @@ cdef class WireLink:
 
     cpdef object get_buffer(self, Py_ssize_t sizehint)
     @cython.locals(decoder=Decoder, inbox=Inbox)
-    cpdef object buffer_updated(self, Py_ssize_t size)
+    cpdef object buffer_updated(self, Py_ssize_t nbytes)
     cpdef object received(self, bytes data)
     @cython.locals(decoder=Decoder, inbox=Inbox)
     cdef object _decode(self, bytes data)

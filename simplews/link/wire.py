@@ -251,23 +251,23 @@ class WireLink:
         self._direct = room is not None
         return self._buffer if room is None else room
 
-    def buffer_updated(self, size: int) -> None:
-        """The transport has read *size* bytes."""
+    def buffer_updated(self, nbytes: int) -> None:
+        """The transport has read *nbytes* bytes."""
         self._keepalive.heard = True
-        self._bytes_in += size
+        self._bytes_in += nbytes
         self._burst = 0
         decoder, inbox = self._decoder, self.inbox
         decoder.size = 0
         if self._direct:
-            decoder.filled(size, inbox.messages)
+            decoder.filled(nbytes, inbox.messages)
         elif self._discard:
             # It appends none, so no mark holds it up.
-            decoder.feed_buffer(self._memory, size, inbox.messages, self._events)
+            decoder.feed_buffer(self._memory, nbytes, inbox.messages, self._events)
         else:
-            if size == self._read_size:
-                self._limit_reads(size * 4)
+            if nbytes == self._read_size:
+                self._limit_reads(nbytes * 4)
             decoder.feed_buffer(
-                self._memory, size, inbox.messages, self._events, inbox.room(), inbox.most()
+                self._memory, nbytes, inbox.messages, self._events, inbox.room(), inbox.most()
             )
         self._decoded()
         inbox.wake(True)

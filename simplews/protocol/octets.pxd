@@ -13,7 +13,7 @@ cdef class Assembly:
 
     cpdef object room(self)
     cpdef int filled(self, Py_ssize_t size) except -1
-    cdef int add(self, const unsigned char *data, Py_ssize_t start, Py_ssize_t stop) except -1
+    cpdef int add(self, const unsigned char *data, Py_ssize_t start, Py_ssize_t stop) except -1
     cpdef bytes take(self)
     cdef int grow(self, Py_ssize_t wanted) except -1
     cdef void placed(self, const unsigned char *source, Py_ssize_t size) noexcept

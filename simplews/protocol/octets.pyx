@@ -136,7 +136,7 @@ cdef class Assembly:
         self.placed(<const unsigned char *>_address(self.memory) + self.position, size)
         return 0
 
-    cdef int add(self, const unsigned char *data, Py_ssize_t start, Py_ssize_t stop) except -1:
+    cpdef int add(self, const unsigned char *data, Py_ssize_t start, Py_ssize_t stop) except -1:
         cdef Py_ssize_t size = stop - start
         if size > self.left:
             raise ValueError(f"{size} bytes are more than the payload has")
@@ -149,8 +149,11 @@ cdef class Assembly:
     cdef int grow(self, Py_ssize_t wanted) except -1:
         cdef PyObject *larger
         if self.memory != NULL and _references(self.memory) == 1:
-            self.capacity = 0
-            _resize_bytes(&self.memory, wanted)
+            try:
+                _resize_bytes(&self.memory, wanted)
+            except MemoryError:  # it is gone
+                self.position = self.capacity = 0
+                raise
         else:
             larger = _new_bytes(NULL, wanted)
             if self.position:
@@ -175,14 +178,14 @@ cdef class Assembly:
 
     cpdef bytes take(self):
         cdef bytes payload
-        if self.memory != NULL and self.position == self.capacity:
-            payload = <bytes>self.memory
-            Py_XDECREF(self.memory)
-            self.memory = NULL
-        elif self.memory != NULL:
-            payload = PyBytes_FromStringAndSize(_address(self.memory), self.position)
-        else:
+        if self.memory == NULL:
             payload = b""
+        elif self.position == self.capacity:
+            payload = <bytes>self.memory
+        else:
+            payload = PyBytes_FromStringAndSize(_address(self.memory), self.position)
+        Py_XDECREF(self.memory)
+        self.memory = NULL
         self.size = self.left
         self.position = self.capacity = 0
         return payload

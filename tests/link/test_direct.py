@@ -58,6 +58,7 @@ def test_a_plain_socket_is_sent_to_directly(make: Any) -> None:
 @pytest.mark.parametrize("extra", [False, True], ids=["", "speed"])
 def test_tls_is_never_gone_past(make: Any, extra: bool, tls: Tls) -> None:
     """What is sent to its socket would be sent in the clear."""
+
     async def main() -> None:
         seen = []
 

@@ -256,6 +256,13 @@ class Assemblies(RuleBasedStateMachine):
         self.open = False
 
     @precondition(lambda self: not self.open)
+    @rule()
+    def take_what_is_not_there(self) -> None:
+        """What was taken is gone."""
+        for twin in self.twins:
+            assert twin.take() == b""
+
+    @precondition(lambda self: not self.open)
     @rule(key=KEYS | st.just(b""), size=SIZES)
     def begin_another(self, key: bytes, size: int) -> None:
         """Views of the one before may be held."""
