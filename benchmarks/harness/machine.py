@@ -20,6 +20,7 @@ DISTRIBUTIONS = (
     "aiohttp",
     "picows",
     "aiofastnet",
+    "isal",
     "wsproto",
     "uvicorn",
     "httptools",
@@ -41,6 +42,11 @@ for name in sys.argv[1:]:
             found[name] = __import__(name).__version__
         except (ImportError, AttributeError, SyntaxError):
             pass
+try:
+    import simplews
+    found["simplews"] += " (compiled)" if simplews.__speedups__ else " (not compiled)"
+except (ImportError, AttributeError, KeyError):
+    pass
 found["openssl"] = ssl.OPENSSL_VERSION.split()[1]
 print(json.dumps([platform.python_implementation() + " " + platform.python_version(), found]))
 """
