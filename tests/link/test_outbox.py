@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import socket
 import tracemalloc
 from collections.abc import AsyncIterator
 
@@ -427,3 +428,14 @@ async def test_held_replies_and_the_end() -> None:
         frames = await peer.frames()
         assert frames[0][0] == CLOSE or frames[1][0] == CLOSE
         assert frames[-1][0] == CLOSE
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_the_first_message_of_an_idle_connection_leaves_at_once(role: type) -> None:
+    """Nothing is held for company that may never come: it is out before the loop turns."""
+    async with opened(role, tcp=True) as (ws, peer):
+        turns = []
+        asyncio.get_running_loop().call_soon(turns.append, 1)
+        await ws.send("now")
+        assert turns == [] and peer.sock.recv(100, socket.MSG_PEEK)
+        assert await peer.frame() == (TEXT, b"now")
