@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,11 @@ _APART = 2048
 # the cache. Multiples of four, so that the mask lines up.
 _PIECE = 1048576
 _MASKED_PIECE = 262144
+
+# In these Pythons writelines() of asyncio's plain transports never pauses its
+# protocol, however much it holds (CVE-2024-12254).
+_PYTHON = sys.version_info[:3]
+_LINES_UNBOUNDED = (3, 12) <= _PYTHON < (3, 12, 9) or (3, 13) <= _PYTHON < (3, 13, 2)
 
 
 class Outbox:
@@ -201,7 +207,11 @@ class Outbox:
                 sent = sent - size if sent > size else 0
         else:
             self._behind = True
-            transport.writelines(parts)  # copies nothing, since Python 3.12
+            if _LINES_UNBOUNDED:
+                for part in parts:
+                    transport.write(part)
+            else:
+                transport.writelines(parts)  # copies nothing, since Python 3.12
 
     def flush(self) -> None:
         """Write what is held."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from harness import toolchain
 
-from simplews import __version__
+from simplews import __speedups__, __version__
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -52,7 +52,8 @@ def test_run_measures_and_report_writes(tmp_path: Path) -> None:
             assert 0 < record["p50_us"] <= record["p99_us"] <= record["p999_us"]
             assert record["offered"] == 500
     (run,) = document["runs"]
-    assert run["versions"]["simplews"] == __version__
+    what = f"{__version__} (compiled)" if __speedups__ else f"{__version__} (not compiled)"
+    assert run["versions"]["simplews"] == what
     assert str(tmp_path) not in out.read_text()
     assert "| simplews-serve |" in done.stdout
     assert "| websockets " in done.stdout
