@@ -34,14 +34,14 @@ cdef class Outbox:
     cdef Encoder _encoder
 
     cpdef bint busy(self) except -1
-    cpdef object write(self, bytes frame)
+    cpdef object write(self, bytes frame, bint checked=*)
     cpdef object write_apart(self, bytes head, object payload)
     @cython.locals(piece=object)
     cdef Py_ssize_t _write_piece(self, object view, Py_ssize_t position, bytes key) except -1
     cdef object _hold(self, object part)
     cdef object _release(self)
     @cython.locals(sent=Py_ssize_t)
-    cdef object _put(self, object data)
+    cdef object _put(self, object data, bint checked=*)
     @cython.locals(sent=Py_ssize_t, size=Py_ssize_t)
     cdef object _put_parts(self, list parts)
     cpdef object flush(self)

@@ -123,8 +123,14 @@ class Outbox:
 
     # ---------------------------------------------------------------- frames
 
-    def write(self, frame: bytes) -> None:
-        """Write a whole frame, now or with those around it; never waits."""
+    def write(self, frame: bytes, checked: bool = False) -> None:
+        """
+        Write a whole frame, now or with those around it; never waits.
+
+        Args:
+            frame: The frame.
+            checked: Whether `busy` was asked just now, and so about the transport.
+        """
         if self.closed:
             return
         if self._held or self._mid_frame or self._waiting:
@@ -132,7 +138,7 @@ class Outbox:
             self._release()
         else:
             self.written += len(frame)
-            self._put(frame)
+            self._put(frame, checked)
 
     def write_apart(self, head: bytes, payload: bytes) -> None:
         """The same for a frame in two parts, for payloads that are long to copy."""
@@ -169,7 +175,7 @@ class Outbox:
         else:
             self.write(self._encoder.frame(_PONG, payload))
 
-    def _put(self, data: bytes | memoryview) -> None:
+    def _put(self, data: bytes | memoryview, checked: bool = False) -> None:
         """
         Give *data* to the socket, and what it does not take to the transport.
 
@@ -180,7 +186,7 @@ class Outbox:
         if (
             self._descriptor >= 0
             and not (self._behind and transport.get_write_buffer_size())
-            and not transport.is_closing()
+            and (checked or not transport.is_closing())
         ):
             sent = send_now(self._descriptor, data)
             self._behind = sent < len(data)

@@ -8,6 +8,7 @@ cdef class Waiter:
     cdef object _context
     cdef object _cancelled
     cdef bint _expired
+    cdef bint _eager
 
     cpdef object wake(self)
     cpdef object wake_now(self)

@@ -362,9 +362,9 @@ class WireLink:
             return False
         if self._encoder.wants_deflate(size, compress):
             payload = self._encoder.deflate(payload, True)
-            self._outbox.write(self._encoder.frame(opcode, payload, True, True))
+            self._outbox.write(self._encoder.frame(opcode, payload, True, True), True)
         elif size < _JOINED or self._encoder.masks:
-            self._outbox.write(self._encoder.message(opcode, payload))
+            self._outbox.write(self._encoder.message(opcode, payload), True)
         else:
             self._outbox.write_apart(self._encoder.head(opcode, size)[0], payload)
         self._burst += 1
@@ -472,11 +472,11 @@ class WireLink:
                 frame = self._encoder.frame(frames.opcode, payload, True, True)
             else:
                 frame = self._encoder.shared(frames.opcode, frames.payload, frames.compressed)
-            self._outbox.write(frame)
+            self._outbox.write(frame, True)
         elif self._encoder.masks:
-            self._outbox.write(self._encoder.message(frames.opcode, frames.payload))
+            self._outbox.write(self._encoder.message(frames.opcode, frames.payload), True)
         else:
-            self._outbox.write(frames.frame)
+            self._outbox.write(frames.frame, True)
         self._messages_out += 1
         return True
 

@@ -70,11 +70,12 @@ async def test_inside_another_task_it_goes_on_in_the_next_turn(waiter: Waiter) -
     await finish(task)
 
 
-async def test_in_debug_mode_it_goes_on_in_the_next_turn(waiter: Waiter) -> None:
+async def test_in_debug_mode_it_goes_on_in_the_next_turn() -> None:
     """A slow handler is reported as itself there, and not as the transport that read for it."""
+    asyncio.get_running_loop().set_debug(True)
+    waiter = Waiter(asyncio.get_running_loop())
     log: list[Any] = []
     task = await waiting(waiter, log)
-    asyncio.get_running_loop().set_debug(True)
 
     def read() -> list[Any]:
         waiter.wake_now()
