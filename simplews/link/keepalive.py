@@ -1,8 +1,9 @@
 """Liveness: pings on a clock, round-trip times, and a fair verdict.
 
 Any byte from the peer shows that it lives, not the Pong alone: a peer that is
-busy sending answers late. The clock stops while *we* have paused reading,
-because then the Pong may be there and we do not look.
+busy sending answers late. The clock stops while *we* have paused reading, and
+while something blocks the event loop: then the Pong may be there and we do not
+look, or our Ping is still here.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from .blocks import blocks_of
+
 __all__ = ["Keepalive"]
 
-# After the deadline the loop gets one more chance to read: a loop that was
-# blocked finds the timer due before it has looked at the socket.
+# After the deadline the loop gets one more chance to read: some loops look at their
+# timers before they look at their sockets.
 _GRACE = 0.05
 
 # A round trip that somebody waits for ends after this many seconds at most.
@@ -28,6 +31,10 @@ class Carrier(Protocol):
     def send_ping(self, payload: bytes) -> None: ...
 
     def ping_failed(self, why: str) -> None: ...
+
+    def unwritten(self) -> int:
+        """Bytes that wait for room in the kernel."""
+        ...
 
 
 class Keepalive:
@@ -42,22 +49,30 @@ class Keepalive:
         heard: Set by the link whenever bytes arrive.
         paused: Set by the link while it does not read.
         latency: Seconds of the last round trip, or None.
+        pings: Pings sent.
+        pongs: Pongs received that answer one.
     """
 
     __slots__ = (
+        "_allowed",
+        "_blocks",
         "_carrier",
         "_check",
-        "_counter",
+        "_due",
         "_excused",
         "_interval",
         "_loop",
         "_sent",
         "_timeout",
         "_timer",
+        "_unanswered",
+        "_unwritten",
         "_waiters",
         "heard",
         "latency",
         "paused",
+        "pings",
+        "pongs",
     )
 
     def __init__(
@@ -70,17 +85,24 @@ class Keepalive:
         self.heard = False
         self.paused = False
         self.latency: float | None = None
+        self.pings = 0
+        self.pongs = 0
         self._loop = loop
+        self._blocks = blocks_of(loop)
         self._interval = interval
         self._timeout = timeout or interval or _DEFAULT_TIMEOUT
         self._carrier = carrier
-        self._counter = 0
         self._excused = False
+        self._due: float | None = None  # until when it has time, if not for `_timeout`
+        self._allowed = 0.0  # seconds of blocks that were given back
+        self._unwritten = 0
         self._timer: asyncio.TimerHandle | None = None
         self._check: asyncio.TimerHandle | None = None
         # Pings that wait for their Pong, oldest first: payload -> when sent.
         self._sent: dict[bytes, tuple[float, float]] = {}
         self._waiters: dict[bytes, asyncio.Future[float]] = {}
+        # How many pings nothing has answered, and when the first of them was sent.
+        self._unanswered: tuple[int, float] = (0, 0.0)
 
     def start(self) -> None:
         """Begin to send pings, if there is an interval."""
@@ -102,8 +124,10 @@ class Keepalive:
     # ------------------------------------------------------------- the clock
 
     def _tick(self) -> None:
-        interval = self._interval
+        interval, timer = self._interval, self._timer
         assert interval is not None
+        assert timer is not None
+        self._blocks.fired(timer.when(), self._loop.time())
         self._timer = self._loop.call_later(interval, self._tick)
         # One ping of our own is remembered: a peer that sends but never
         # answers must not make the table grow.
@@ -119,20 +143,44 @@ class Keepalive:
             self._check.cancel()
         self.heard = False
         self._excused = self.paused
+        self._due = None
+        self._allowed = self._blocks.seconds
+        self._unwritten = self._carrier.unwritten()
         self._check = self._loop.call_later(self._timeout, self._deadline)
 
     def _deadline(self) -> None:
-        grace = min(_GRACE, self._timeout / 10)
-        self._check = self._loop.call_later(0 if self.heard else grace, self._verdict)
+        """The peer had its time, less what blocks of our loop took of it."""
+        now = self._noticed()
+        blocked = self._blocks.seconds - self._allowed
+        self._allowed = self._blocks.seconds
+        # When a block began nobody knows; that it is over, we know. Its time is given
+        # back, but what a peer could not do in it takes no longer than the timeout.
+        due = (now if self._due is None else self._due) + blocked
+        self._due = due = min(due, now + self._timeout)
+        if self.heard:
+            self._check = None
+        elif due > now:
+            self._check = self._loop.call_later(due - now, self._deadline)
+        else:
+            self._check = self._loop.call_later(min(_GRACE, self._timeout / 10), self._verdict)
 
     def _verdict(self) -> None:
+        self._noticed()
         self._check = None
         if self.heard:
             return
-        if self.paused or self._excused:
+        # What waits for room has become less: the peer takes what is before our Ping.
+        if self.paused or self._excused or self._carrier.unwritten() < self._unwritten:
             self._arm()
             return
         self._carrier.ping_failed(f"no answer to a ping within {self._timeout:g} s")
+
+    def _noticed(self) -> float:
+        """Notice how late `_check` fires; the time on the loop's clock."""
+        assert self._check is not None
+        now = self._loop.time()
+        self._blocks.fired(self._check.when(), now)
+        return now
 
     def pause(self) -> None:
         """We have stopped reading: silence is not the peer's fault."""
@@ -146,9 +194,12 @@ class Keepalive:
     # ------------------------------------------------------------ round trips
 
     def _ping(self) -> bytes:
-        self._counter = (self._counter + 1) & 0xFFFFFFFF
-        payload = self._counter.to_bytes(4, "big")
-        self._sent[payload] = (self._loop.time(), time.perf_counter())
+        self.pings += 1
+        payload = (self.pings & 0xFFFFFFFF).to_bytes(4, "big")
+        now = self._loop.time()
+        self._sent[payload] = (now, time.perf_counter())
+        count, first = self._unanswered
+        self._unanswered = (count + 1, first if count else now)
         self._carrier.send_ping(payload)
         return payload
 
@@ -165,22 +216,32 @@ class Keepalive:
         Raises:
             TimeoutError: No Pong came in time. The connection stays open.
         """
-        limit = self._timeout if timeout is None else timeout
+        limit = self._timeout if timeout is None else max(timeout, 0)
         waiter: asyncio.Future[float] = self._loop.create_future()
         payload = self._ping()
         self._waiters[payload] = waiter
         try:
-            async with asyncio.timeout(limit):
-                return await waiter
-        except TimeoutError:
-            raise TimeoutError(
-                f"no Pong within {limit:g} s; the connection is still open"
-            ) from None
+            await self._answer(waiter, limit)
+            if not waiter.done():
+                raise TimeoutError(f"no Pong within {limit:g} s; the connection is still open")
+            return waiter.result()
         finally:
             self._waiters.pop(payload, None)
             self._sent.pop(payload, None)
             if waiter.done() and not waiter.cancelled():
                 waiter.exception()  # seen, even if we are cancelled at this very moment
+
+    async def _answer(self, waiter: asyncio.Future[float], limit: float) -> None:
+        """Wait for *limit* seconds, and as long again as blocks of the loop took of them."""
+        wait = limit
+        for _ in range(3):  # or a loop that is blocked time and again would never let it end
+            before = self._blocks.seconds
+            due = self._loop.time() + wait
+            await asyncio.wait([waiter], timeout=wait)
+            self._blocks.fired(due, self._loop.time())
+            wait = min(self._blocks.seconds - before, limit)
+            if waiter.done() or not wait:
+                return
 
     def _since(self, began: tuple[float, float]) -> float:
         seconds = self._loop.time() - began[0]
@@ -197,6 +258,7 @@ class Keepalive:
         sent = self._sent.get(payload)
         if sent is None:
             return
+        self.pongs += 1
         self.latency = self._since(sent)
         for older in list(self._sent):
             began = self._sent.pop(older)
@@ -204,4 +266,11 @@ class Keepalive:
             if waiter is not None and not waiter.done():
                 waiter.set_result(self._since(began))
             if older == payload:
-                return
+                break
+        newer = list(self._sent.values())
+        self._unanswered = (len(newer), newer[0][0]) if newer else (0, 0.0)
+
+    def unanswered(self) -> tuple[int, float]:
+        """How many pings wait for an answer, and seconds since the first of them was sent."""
+        count, first = self._unanswered
+        return count, self._loop.time() - first if count else 0.0

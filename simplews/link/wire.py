@@ -572,6 +572,10 @@ class WireLink:
         """Send a Ping."""
         self._outbox.write(self._encoder.frame(_PING, payload))
 
+    def unwritten(self) -> int:
+        """Bytes that wait for room in the kernel."""
+        return self._transport.get_write_buffer_size()
+
     def ping_failed(self, why: str) -> None:
         """The peer does not answer, so nobody waits for its Close either."""
         if self.ending is None:

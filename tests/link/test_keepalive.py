@@ -134,20 +134,125 @@ async def test_an_app_that_does_not_receive_never_kills_its_peer_and_pings_go_ou
             assert now() - resumed <= 3.2 * P
 
 
-@pytest.mark.parametrize("blocked", [0.5 * P, 2.5 * P, 50 * P])
-async def test_a_loop_that_was_blocked_kills_nobody(blocked: float) -> None:
-    """The peer answered in time; we looked late."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, ClockLoop)
+class Elsewhere:
+    """
+    A peer in another process: it answers every Ping after *delay*, and our blocks do not stop it.
+
+    Args:
+        peer: Its end of the connection.
+        delay: Seconds.
+    """
+
+    def __init__(self, peer: Peer, delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, ClockLoop)
+        self._loop = loop
+        self._peer = peer
+        self._delay = delay
+        self._answers: list[tuple[float, bytes]] = []
+        loop.add_reader(peer.sock, self._read)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while data := self._peer.sock.recv(1 << 18):
+                self._peer.received += data
+        while (found := self._peer._take()) is not None:
+            assert found[0] == 0x80 | PING
+            self._answers.append((now() + self._delay, found[1]))
+            self._loop.call_later(self._delay, self._answer)
+
+    def _answer(self) -> None:
+        while self._answers and self._answers[0][0] <= now() + 0.001:
+            self._peer.sock.send(frame(PONG, self._answers.pop(0)[1]))
+
+    def block(self, seconds: float) -> None:
+        """Block our loop, and not the peer."""
+        end = now() + seconds
+        self._read()
+        while self._answers and self._answers[0][0] <= end:
+            self._loop.block(max(0.0, self._answers[0][0] - now()))
+            self._answer()
+        self._loop.block(end - now())
+
+    def leave(self) -> None:
+        self._loop.remove_reader(self._peer.sock)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.3 * P, 0.9 * P])
+@pytest.mark.parametrize("blocked", [0.06, 0.5 * P, 0.99 * P, 2.5 * P, 20 * P])
+async def test_a_loop_that_was_blocked_kills_nobody(blocked: float, delay: float) -> None:
+    """At any phase of the interval."""
     async with opened(ping_interval=P) as (ws, peer):
-        answering = asyncio.ensure_future(answer_pings(peer))
-        for step in (0.0, 0.3, 5.0, 9.999, 10.0, 10.001):
+        elsewhere = Elsewhere(peer, delay)
+        for step in (0.0, 0.3, 5.0, 9.94, 9.999, 10.0, 10.001, 10.04, 10.06, 12.0, 17.3, 19.99):
             await asyncio.sleep(step)
-            loop.block(blocked)
+            elsewhere.block(blocked)
             await settled()
             assert ws.connected
-        answering.cancel()
-        await asyncio.wait([answering])
+        await asyncio.sleep(3 * P)
+        assert ws.connected
+        elsewhere.leave()
+
+
+@pytest.mark.parametrize("blocked", [2.0, 0.9 * P, P])
+async def test_blocks_one_after_the_other_kill_nobody(blocked: float) -> None:
+    """Only a hundredth of a second between them."""
+    async with opened(ping_interval=P) as (ws, peer):
+        elsewhere = Elsewhere(peer, 0.5 * P)
+        for _ in range(50):
+            await asyncio.sleep(0.01)
+            elsewhere.block(blocked)
+            assert ws.connected
+        elsewhere.leave()
+
+
+@pytest.mark.parametrize("blocked", [0.06, 2.0, 0.5 * P, 0.9 * P])
+async def test_a_loop_that_is_blocked_often_still_notices_that_a_peer_is_gone(
+    blocked: float,
+) -> None:
+    """The time of the blocks is given back, and little more."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, ClockLoop)
+    async with opened(ping_interval=P) as (ws, _):
+        gone = now()
+        lost = asyncio.ensure_future(ws.wait_closed())
+        took = 0.0
+        while not lost.done():
+            await asyncio.sleep(1)
+            loop.block(blocked)
+            took += blocked
+            assert now() - gone <= took + 4 * P
+        await lost
+        assert ws.close_code == 1011
+
+
+async def test_a_peer_that_is_gone_is_noticed_soon_after_a_long_block() -> None:
+    """Nobody waits as long again as a very long block was."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, ClockLoop)
+    async with opened(ping_interval=P) as (ws, _):
+        await asyncio.sleep(1.5 * P)
+        loop.block(100 * P)
+        after = now()
+        await ws.wait_closed()
+        assert now() - after <= 1.2 * P
+
+
+async def test_what_leaves_our_buffer_shows_that_the_peer_lives() -> None:
+    """Our Ping is behind more than the peer takes in an interval."""
+    async with opened(ping_interval=P) as (ws, peer):
+        ws.wsock.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        sending = asyncio.ensure_future(ws.send(bytes(900_000)))  # handed over in one piece
+        await settled()
+        for _ in range(6):
+            await asyncio.sleep(P)
+            for _ in range(3):
+                await peer.sock_read()
+            assert ws.connected
+        await sending
+        gone = now()
+        await ws.wait_closed()
+        assert now() - gone <= 2.2 * P
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -213,6 +318,52 @@ async def test_ping_without_an_answer_times_out_and_leaves_the_connection_open()
         assert [(await peer.frame() or (0,))[0] for _ in range(3)] == [PING, PING, TEXT]
         assert not ws._link._keepalive._sent
         assert not ws._link._keepalive._waiters
+
+
+@pytest.mark.parametrize("limit", [0.5, 5.0])
+@pytest.mark.parametrize("blocked", [0.6, 6.0, 60.0])
+async def test_ping_sees_an_answer_that_came_while_the_loop_was_blocked(
+    limit: float, blocked: float
+) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, ClockLoop)
+    async with opened() as (ws, peer):
+        pinging = asyncio.ensure_future(ws.ping(timeout=limit))
+        found = await peer.frame()
+        assert found is not None
+        await peer.send(PONG, found[1])
+        loop.block(blocked)
+        assert await pinging == pytest.approx(blocked)
+
+
+async def test_ping_gives_the_time_back_that_a_block_took() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, ClockLoop)
+    async with opened() as (ws, peer):
+        pinging = asyncio.ensure_future(ws.ping(timeout=5))
+        await asyncio.sleep(4)
+        loop.block(3)
+        await asyncio.sleep(1)
+        found = await peer.frame()
+        assert found is not None
+        await peer.send(PONG, found[1])
+        assert await pinging == pytest.approx(8)
+        began = now()
+        pinging = asyncio.ensure_future(ws.ping(timeout=5))
+        await asyncio.sleep(4)
+        loop.block(100)
+        with pytest.raises(TimeoutError):
+            await pinging
+        assert now() - began == pytest.approx(104 + 5)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+async def test_ping_that_may_not_wait_times_out_at_once(limit: float) -> None:
+    async with opened() as (ws, _):
+        began = now()
+        with pytest.raises(TimeoutError):
+            await ws.ping(timeout=limit)
+        assert now() == began
 
 
 async def test_a_pong_may_answer_the_newest_of_several_pings() -> None:
