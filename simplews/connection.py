@@ -69,6 +69,9 @@ class AioBase:
     request: HandshakeRequest
     headers: Headers
 
+    _opened: float | None = None  # when, by time.monotonic()
+    _age: float | None = None  # seconds it was open, at its end
+
     def __init__(self, options: Options) -> None:
         self._options = options
         self.receive_bytes: int = options.receive_bytes
@@ -90,11 +93,14 @@ class AioBase:
         self._inbox = link.inbox
         self._messages = link.inbox.messages
         self._wait = link.wait
-        link.on_closed(functools.partial(self._log_life, side, time.monotonic()))
+        self._opened = time.monotonic()
+        link.on_closed(functools.partial(self._log_life, side))
         link.on_closed(self._closed)
 
-    def _log_life(self, side: str, began: float) -> None:
+    def _log_life(self, side: str) -> None:
         """One INFO line for the whole connection: how long, how much, who ended it and why."""
+        assert self._opened is not None
+        self._age = time.monotonic() - self._opened
         logger = self._options.logger.getChild(side)
         if logger.isEnabledFor(logging.INFO):
             stats = self.stats
@@ -102,7 +108,7 @@ class AioBase:
                 "%s %s: open %.3f s, %d messages in, %d out: %s",
                 self.remote_address,
                 self.request.target,
-                time.monotonic() - began,
+                stats.age,
                 stats.messages_in,
                 stats.messages_out,
                 self.explain(),
@@ -529,7 +535,14 @@ class AioBase:
         return self._link.state
 
     def explain(self) -> str:
-        """One sentence: whether the connection is open, or who ended it, how and why."""
+        """
+        One sentence: whether the connection is open, or who ended it, how and why.
+
+        Behind it stands what was waiting at that moment, if anything was: messages
+        that nobody had received, a ``send()`` that the peer held up, a ping without an
+        answer, an event loop that had been blocked. ``exception().ending.waiting`` has it
+        as numbers.
+        """
         ending = self._link.ending
         return "the connection is open" if ending is None else ending.explain()
 
@@ -554,8 +567,13 @@ class AioBase:
 
     @property
     def stats(self) -> Stats:
-        """Messages and bytes so far."""
-        return self._link.stats
+        """What went through so far, and what is waiting now."""
+        stats = self._link.stats
+        if self._opened is not None:
+            age = time.monotonic() - self._opened
+            stats.opened_at = time.time() - age
+            stats.age = age if self._age is None else self._age
+        return stats
 
     @property
     def local_address(self) -> Any:

@@ -28,6 +28,7 @@ __all__ = [
     "Response",
     "State",
     "TextMessage",
+    "Waiting",
     "header_pairs",
 ]
 
@@ -132,6 +133,72 @@ class Close:
         return f"{self.code} ({name})" + (f" {self.reason!r}" if self.reason else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """
+    What was waiting at the moment when a connection ended: it often tells why.
+
+    Attributes:
+        messages: Messages (or pieces of one, in ``receive_stream()``) in the inbox,
+            if no task was there to take them.
+        sends: Calls of ``send()`` that waited for the peer, or for their turn.
+        send_bytes: Bytes of these messages.
+        send_seconds: How long the first of them had been waiting; 0 under ASGI, where
+            nobody counts.
+        transport_bytes: Bytes that had been sent, and for which the kernel had no room.
+        pings: Pings without an answer.
+        ping_seconds: Seconds since the first of them.
+        blocked: Seconds for which the event loop had been blocked, if it was in the
+            last minute and a timer of ours was late for it; 0 after a normal end.
+    """
+
+    messages: int = 0
+    sends: int = 0
+    send_bytes: int = 0
+    send_seconds: float = 0.0
+    transport_bytes: int = 0
+    pings: int = 0
+    ping_seconds: float = 0.0
+    blocked: float = 0.0
+
+    def __str__(self) -> str:
+        parts = []
+        if self.messages:
+            parts.append(f"{_times(self.messages, 'message')} in the inbox")
+        if self.sends:
+            what = "a send()" if self.sends == 1 else f"{self.sends} calls of send()"
+            since = f" blocked for {_seconds(self.send_seconds)}" if self.send_seconds else ""
+            parts.append(f"{what} of {_size(self.send_bytes)}{since}")
+        if self.transport_bytes:
+            parts.append(f"{_size(self.transport_bytes)} in the transport")
+        if self.pings and self.ping_seconds >= _SLOW:
+            pings = _times(self.pings, "ping")
+            parts.append(f"{pings} unanswered for {_seconds(self.ping_seconds)}")
+        text = "waiting then: " + ", ".join(parts) if parts else ""
+        if self.blocked:
+            text += "; " if text else ""
+            text += f"the event loop had been blocked for {_seconds(self.blocked)}"
+        return text
+
+
+# Seconds for which a ping is just on its way.
+_SLOW = 1.0
+
+
+def _times(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def _size(size: int) -> str:
+    if size < 1024:
+        return _times(size, "byte")
+    return f"{size / 1024:.0f} KiB" if size < 1024 * 1024 else f"{size / 1048576:.1f} MiB"
+
+
 @dataclass(slots=True)
 class Ending:
     """
@@ -146,6 +213,7 @@ class Ending:
         cause: The exception behind it, if any.
         delegated: Whether an ASGI server did the closing handshake in our place:
             it does not tell how it went, and ends connections when it shuts down.
+        waiting: What was waiting at that moment.
     """
 
     by: Literal["peer", "us", "lost"]
@@ -154,6 +222,7 @@ class Ending:
     why: str = ""
     cause: BaseException | None = None
     delegated: bool = False
+    waiting: Waiting = Waiting()
 
     def found(self, close: Close) -> None:
         """The peer's Close turned up among what came before the connection was lost."""
@@ -186,7 +255,11 @@ class Ending:
         return Close(1006, self.why)
 
     def explain(self) -> str:
-        """One sentence: who ended it, with which codes, and why."""
+        """One sentence: who ended it, with which codes, and why; and what was waiting then."""
+        waiting = str(self.waiting)
+        return f"{self._who()}; {waiting}" if waiting else self._who()
+
+    def _who(self) -> str:
         if self.by == "peer" and self.delegated:
             return f"the server that carries the connection ended it with {self.received}"
         if self.by == "peer":

@@ -20,8 +20,18 @@ from ..protocol.codec import MESSAGE_OVERHEAD
 from ..protocol.frames import Fragment
 from ..protocol.handshake import check_response, offered_subprotocols
 from ..protocol.octets import payload_size
-from ..types import Close, CloseCode, Ending, HandshakeRequest, Headers, Response, State
+from ..types import (
+    Close,
+    CloseCode,
+    Ending,
+    HandshakeRequest,
+    Headers,
+    Response,
+    State,
+    Waiting,
+)
 from .base import Data, Fragments, Frames, Stats, each, encode
+from .blocks import blocks_of
 from .closed import Closed
 from .inbox import Inbox
 from .options import Options
@@ -295,8 +305,9 @@ class ASGILink:
         self._frames: deque[Frames] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
-        # Tasks inside the server's send(), and tasks that our end has woken there.
-        self._senders: set[asyncio.Task[Any]] = set()
+        # Tasks inside the server's send() and the sizes of their messages, None for one
+        # that waits for its next piece; and tasks that our end has woken there.
+        self._senders: dict[asyncio.Task[Any], int | None] = {}
         self._interrupted: set[asyncio.Task[Any]] = set()
         self._closed = Closed(loop)
         # Who calls the server's receive(): `_task`, or `_reader`, a task in `wait`.
@@ -313,12 +324,31 @@ class ASGILink:
     @property
     def stats(self) -> Stats:
         """Counters, as they stand; bytes are those of messages, the server knows no others."""
+        sends = self._sizes()
         return Stats(
-            messages_in=self.inbox.taken + len(self.inbox.messages),
-            messages_out=self._messages_out,
-            bytes_in=self._bytes_in,
-            bytes_out=self._bytes_out,
+            *self.count(),
+            messages_waiting=len(self.inbox.messages),
+            bytes_waiting=self._unwritten() + sum(sends),
+            sends_waiting=len(sends),
         )
+
+    def count(self) -> tuple[int, int, int, int]:
+        """Messages in and out, bytes in and out."""
+        inbox = self.inbox
+        return (
+            inbox.taken + len(inbox.messages),
+            self._messages_out,
+            self._bytes_in,
+            self._bytes_out,
+        )
+
+    def _sizes(self) -> list[int]:
+        """Those of the messages that wait in the server's send()."""
+        return [size for size in self._senders.values() if size is not None]
+
+    def _unwritten(self) -> int:
+        """Bytes of messages that `_write` has not sent yet."""
+        return sum([len(frames.payload) for frames in self._frames])
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -387,6 +417,9 @@ class ASGILink:
 
     def _look(self) -> None:
         """Read in the background, unless somebody waits in `wait`."""
+        if self._watch is not None:
+            now = self._loop.time()
+            blocks_of(self._loop).fired(self._watch.when(), now)
         self._watch = None
         if self.inbox.waiter.reader is None:
             self._start_reader()
@@ -509,7 +542,7 @@ class ASGILink:
         task = asyncio.current_task(self._loop)
         assert task is not None
         before = task.cancelling()
-        self._senders.add(task)
+        self._senders[task] = size
         try:
             while self._writing is not None:
                 await asyncio.wait([self._writing])
@@ -531,12 +564,12 @@ class ASGILink:
         except Exception as exc:
             # The client has gone: OSError by version 2.4, RuntimeError from some servers,
             # WebSocketDisconnect through Starlette's object. The reader may know more.
-            self._senders.discard(task)
+            self._senders.pop(task, None)
             await self._send_failed(exc)
             assert self.ending is not None
             raise ConnectionClosed(self.ending) from exc
         finally:
-            self._senders.discard(task)
+            self._senders.pop(task, None)
             if task in self._interrupted:
                 self._woken(task, before)
         self._messages_out += 1
@@ -562,7 +595,7 @@ class ASGILink:
         assert task is not None
         before = task.cancelling()
         # The application may wait for its next piece for ever; our end does not.
-        self._senders.add(task)
+        self._senders[task] = None
         try:
             whole = await self._join(fragments)
         except asyncio.CancelledError:
@@ -571,7 +604,7 @@ class ASGILink:
             assert self.ending is not None
             raise ConnectionClosed(self.ending) from None
         finally:
-            self._senders.discard(task)
+            self._senders.pop(task, None)
             if task in self._interrupted:
                 self._woken(task, before)
         if whole is not None:
@@ -702,6 +735,7 @@ class ASGILink:
 
         With *drain*, those who wait for a message are not: the reader goes on.
         """
+        ending.waiting = self._waiting(ending)
         self.ending = ending
         self.state = State.CLOSING
         for task in list(self._senders):
@@ -710,6 +744,17 @@ class ASGILink:
             self._stop_writing()
         if not drain:
             self._end_reading()
+
+    def _waiting(self, ending: Ending) -> Waiting:
+        """What waits now, before anybody is woken."""
+        waiter, sends = self.inbox.waiter, self._sizes()
+        return Waiting(
+            messages=0 if waiter.reader is not None else len(self.inbox.messages),
+            sends=len(sends),
+            send_bytes=sum(sends),
+            transport_bytes=self._unwritten(),
+            blocked=0.0 if ending.normal else blocks_of(self._loop).recent(self._loop.time()),
+        )
 
     def _stop_writing(self) -> None:
         if self._writing is not None and self._writing is not asyncio.current_task():

@@ -21,19 +21,37 @@ Fragments = Iterable[Data] | AsyncIterable[Data]
 @dataclass(slots=True)
 class Stats:
     """
-    What went through a connection.
+    What went through a connection, and what is waiting.
 
     Attributes:
         messages_in: Messages received.
         messages_out: Messages sent.
-        bytes_in: Bytes that arrived, frames' headers included.
-        bytes_out: Bytes handed to the transport, frames' headers included.
+        bytes_in: Bytes that arrived, frames' headers included; under ASGI, of messages.
+        bytes_out: Bytes handed to the transport, frames' headers included; under
+            ASGI, of messages.
+        messages_waiting: Messages that have arrived and were not yet received.
+        bytes_waiting: Bytes that have been sent and wait for the peer.
+        sends_waiting: Calls of ``send()`` that wait for the peer, or for their turn.
+        pings_sent: Pings that we sent; 0 under ASGI, where the server does.
+        pongs_received: Pongs that answered one.
+        latency: Seconds of the last round trip; None before the first.
+        opened_at: When the connection was opened: seconds since the epoch, as of
+            ``time.time()``; None before that.
+        age: Seconds that it has been open, or was.
     """
 
     messages_in: int = 0
     messages_out: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    messages_waiting: int = 0
+    bytes_waiting: int = 0
+    sends_waiting: int = 0
+    pings_sent: int = 0
+    pongs_received: int = 0
+    latency: float | None = None
+    opened_at: float | None = None
+    age: float = 0.0
 
 
 class Frames:
@@ -103,6 +121,10 @@ class Link(Protocol):
 
     @property
     def stats(self) -> Stats: ...
+
+    def count(self) -> tuple[int, int, int, int]:
+        """Messages in and out, bytes in and out: `stats`, for many at a time."""
+        ...
 
     @property
     def latency(self) -> float | None: ...

@@ -114,6 +114,10 @@ class Outbox:
         # Asked before every write, not before every frame.
         return not self._held and self._transport.is_closing()
 
+    def unwritten(self) -> int:
+        """Bytes that were written and wait here, or in the transport."""
+        return 0 if self.closed else self._held_size + self._transport.get_write_buffer_size()
+
     @property
     def turn(self) -> asyncio.Lock:
         """Held by whoever sends a message that takes several writes; first come, first served."""

@@ -47,6 +47,7 @@ cdef class WireLink:
     cdef object _deadline
     cdef object _closed
     cdef object _fragment_wait
+    cdef list _sends
 
     cpdef object get_buffer(self, Py_ssize_t sizehint)
     @cython.locals(decoder=Decoder, inbox=Inbox)

@@ -21,8 +21,9 @@ from ..protocol.codec import Decoder, Encoder, Event
 from ..protocol.deflate import Agreement
 from ..protocol.frames import Opcode, Ping, Pong, clip_reason, serialize_close
 from ..protocol.octets import ReadBuffer, utf8
-from ..types import Close, CloseCode, Ending, State
+from ..types import Close, CloseCode, Ending, State, Waiting
 from .base import Data, Fragments, Frames, Stats, each, encode
+from .blocks import blocks_of
 from .closed import Closed
 from .inbox import Inbox
 from .keepalive import Keepalive
@@ -91,6 +92,7 @@ class WireLink:
         "_read_size",
         "_reader",
         "_reads_in_place",
+        "_sends",
         "_server",
         "_sockname",
         "_streams_protocol",
@@ -156,6 +158,8 @@ class WireLink:
         self._deadline: asyncio.TimerHandle | None = None
         self._closed = Closed(loop)
         self._fragment_wait: asyncio.Timeout | None = None
+        # What waits in `send`: sizes, and since when. Made when first needed.
+        self._sends: list[tuple[int, float]] | None = None
 
     @classmethod
     async def take_over(
@@ -217,12 +221,24 @@ class WireLink:
     @property
     def stats(self) -> Stats:
         """Counters, as they stand."""
-        inbox = self.inbox
         return Stats(
-            messages_in=inbox.taken + len(inbox.messages),
-            messages_out=self._messages_out,
-            bytes_in=self._bytes_in,
-            bytes_out=self._outbox.written,
+            *self.count(),
+            messages_waiting=len(self.inbox.messages),
+            bytes_waiting=self._outbox.unwritten(),
+            sends_waiting=0 if self._sends is None else len(self._sends),
+            pings_sent=self._keepalive.pings,
+            pongs_received=self._keepalive.pongs,
+            latency=self._keepalive.latency,
+        )
+
+    def count(self) -> tuple[int, int, int, int]:
+        """Messages in and out, bytes in and out."""
+        inbox = self.inbox
+        return (
+            inbox.taken + len(inbox.messages),
+            self._messages_out,
+            self._bytes_in,
+            self._outbox.written,
         )
 
     @property
@@ -383,11 +399,23 @@ class WireLink:
         if self._burst >= _BURST:
             self._burst = 0
             await asyncio.sleep(0)
-        async with self._outbox.turn:
-            await self._outbox.drain()
-            self._check_open()
-            await self._write(opcode, payload, compress)
-            self._messages_out += 1
+        waits = self._send_waits(len(payload))
+        try:
+            async with self._outbox.turn:
+                await self._outbox.drain()
+                self._check_open()
+                await self._write(opcode, payload, compress)
+                self._messages_out += 1
+        finally:
+            self._sends.remove(waits)  # type: ignore[union-attr]
+
+    def _send_waits(self, size: int) -> tuple[int, float]:
+        """A message of *size* bytes may have to wait; what to take out of `_sends` then."""
+        if self._sends is None:
+            self._sends = []
+        waits = (size, self._loop.time())
+        self._sends.append(waits)
+        return waits
 
     async def _write(self, opcode: int, payload: bytes, compress: bool | None) -> None:
         compressed = self._encoder.wants_deflate(len(payload), compress)
@@ -428,13 +456,17 @@ class WireLink:
                         compressed = compress is not False and self._encoder.wants_deflate(0, True)
                     elif piece_kind != kind:
                         raise TypeError("the fragments of a message are all text or all binary")
-                    await self._outbox.drain()
-                    self._check_open()
-                    if compressed:
-                        payload = self._encoder.deflate(payload, False)
-                    flag = compressed and opcode != _CONTINUATION
-                    first, opcode = opcode, _CONTINUATION
-                    await self._write_frame(first, payload, False, flag)
+                    waits = self._send_waits(len(payload))
+                    try:
+                        await self._outbox.drain()
+                        self._check_open()
+                        if compressed:
+                            payload = self._encoder.deflate(payload, False)
+                        flag = compressed and opcode != _CONTINUATION
+                        first, opcode = opcode, _CONTINUATION
+                        await self._write_frame(first, payload, False, flag)
+                    finally:
+                        self._sends.remove(waits)  # type: ignore[union-attr]
                 if kind is None:
                     return
                 self._check_open()
@@ -586,6 +618,7 @@ class WireLink:
 
     def _end(self, ending: Ending) -> None:
         """The one place where a connection stops to be open; everyone who waits is woken."""
+        ending.waiting = self._waiting(ending)
         self.ending = ending
         self.state = State.CLOSING
         self._keepalive.stop(lambda: ConnectionClosed(ending))
@@ -596,6 +629,23 @@ class WireLink:
             self.inbox.end()
         if ending.by == "lost":
             self._outbox.end()
+
+    def _waiting(self, ending: Ending) -> Waiting:
+        """What waits now, before anybody is woken."""
+        now = self._loop.time()
+        sends = self._sends or []
+        pings, ping_seconds = self._keepalive.unanswered()
+        return Waiting(
+            # A task in receive() has what came with a Close, but did not run yet.
+            messages=0 if self.inbox.waiter.reader is not None else len(self.inbox.messages),
+            sends=len(sends),
+            send_bytes=sum([size for size, _ in sends]),
+            send_seconds=now - sends[0][1] if sends else 0.0,
+            transport_bytes=self.unwritten(),
+            pings=pings,
+            ping_seconds=ping_seconds,
+            blocked=0.0 if ending.normal else blocks_of(self._loop).recent(now),
+        )
 
     def _arm(self, delay: float) -> None:
         """Drop the connection in *delay* seconds, or sooner if that was settled before."""

@@ -23,7 +23,9 @@ from simplews import (
     WebSocketRuntimeError,
 )
 from simplews import ConnectionError as OpenError
+from simplews.types import Waiting
 
+from ..clock import ClockLoop
 from ..peer import settled, until
 
 SCOPE = {
@@ -814,3 +816,96 @@ async def test_what_is_no_websocket_of_asgi_is_told_so(
 ) -> None:
     with pytest.raises(error, match=match):
         AioServer.accept(asgi=make())
+
+
+# ---------------------------------------------------------------- explaining
+
+
+async def test_an_end_tells_what_was_waiting() -> None:
+    """Messages that nobody received, and a send() that the server holds up."""
+    server = Server()
+    ws = await server.accept()
+    server.say("receive", text="one")
+    server.say("receive", text="two")
+    await until(lambda: ws.stats.messages_waiting == 2)
+    server.blocked = asyncio.get_running_loop().create_future()
+    sending = asyncio.ensure_future(ws.send("x" * 2048))
+    await settled()
+    stats = ws.stats
+    assert (stats.sends_waiting, stats.bytes_waiting) == (1, 2048)
+    server.say("disconnect", code=4000)
+    await until(lambda: not ws.connected)
+    with pytest.raises(ConnectionClosed) as caught:
+        await sending
+    assert caught.value.ending.waiting == Waiting(messages=2, sends=1, send_bytes=2048)
+    assert ws.explain() == (
+        "the peer closed the connection with 4000 (application); waiting then: 2 messages in the "
+        "inbox, a send() of 2 KiB"
+    )
+
+
+async def test_a_message_in_pieces_that_waits_for_the_application_waits_for_nobody() -> None:
+    server = Server()
+    ws = await server.accept()
+
+    async def pieces() -> AsyncIterator[str]:
+        yield "one"
+        await asyncio.get_running_loop().create_future()
+
+    sending = asyncio.ensure_future(ws.send(pieces()))
+    await settled()
+    assert ws.stats.sends_waiting == 0
+    ws.abort()
+    with pytest.raises(ConnectionClosed) as caught:
+        await sending
+    assert "waiting" not in caught.value.explain()
+    await ws.wait_closed()
+
+
+async def test_messages_of_a_room_that_wait_are_counted() -> None:
+    server = Server()
+    rooms = Rooms()
+    ws = await server.accept()
+    async with rooms.join("room", ws):
+        server.blocked = asyncio.get_running_loop().create_future()
+        for _ in range(3):
+            await rooms.broadcast("room", "x" * 1000)
+        await settled()
+        assert ws.stats.bytes_waiting == 3000
+        server.say("disconnect", code=1001)
+        await ws.wait_closed()
+        assert ws.explain().endswith("; waiting then: 3 KiB in the transport")
+
+
+@pytest.mark.parametrize("code", [1000, 1011])
+async def test_a_handler_that_blocks_the_loop_explains_what_the_server_does_then(
+    code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server pings and closes, and does not say why; but we see how late we look."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, ClockLoop)
+    server = Server()
+    ws = await server.accept()
+    server.say("receive", text="work")
+    assert await ws.receive() == "work"
+    loop.block(30)
+    await settled()
+    server.say("disconnect", code=code)
+    await ws.wait_closed()
+    assert "the event loop was blocked for 30.0 s" in caplog.text
+    assert ws.explain().endswith("; the event loop had been blocked for 30 s") == (code == 1011)
+
+
+async def test_stats_tell_what_the_server_lets_us_know() -> None:
+    server = Server()
+    ws = await server.accept()
+    server.say("receive", text="¡hola!")
+    server.say("receive", bytes=b"123")
+    assert await ws.receive() == "¡hola!"
+    assert await ws.receive() == b"123"
+    await ws.send("four")
+    stats = ws.stats
+    assert (stats.messages_in, stats.messages_out) == (2, 1)
+    assert (stats.bytes_in, stats.bytes_out) == (10, 4)
+    assert (stats.pings_sent, stats.pongs_received, stats.latency) == (0, 0, None)
+    await ws.close()
