@@ -14,23 +14,27 @@ from .errors import (
     WebSocketError,
     WebSocketRuntimeError,
 )
+from .link.base import Stats
 from .payloads import HAS_ORJSON, HAS_TYTX
 from .protocol.deflate import Deflate
 from .rooms import BroadcastResult, Rooms
 from .serve import Server, serve
 from .server import AioServer
 from .speedups import loaded
+from .tally import ServerStats
 from .types import (
     URL,
     BinaryMessage,
     Close,
     CloseCode,
+    Ending,
     HandshakeRequest,
     Headers,
     MessageType,
     Response,
     State,
     TextMessage,
+    Waiting,
 )
 from .websocket import WebSocket, WebSocketClose, WebSocketState
 
@@ -54,6 +58,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionError",
     "Deflate",
+    "Ending",
     "HandshakeRequest",
     "Headers",
     "InvalidURL",
@@ -62,9 +67,12 @@ __all__ = [
     "Response",
     "Rooms",
     "Server",
+    "ServerStats",
     "State",
+    "Stats",
     "TextMessage",
     "UnexpectedMessage",
+    "Waiting",
     "WebSocket",
     "WebSocketClose",
     "WebSocketDisconnect",

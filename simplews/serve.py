@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Unpack, cast
 
 from .errors import ConnectionClosed
+from .link.blocks import blocks_of
 from .link.options import OptionArgs
 from .link.sources import (
     TOO_SLOW,
@@ -38,6 +39,7 @@ from .protocol.handshake import (
     serialize_response,
 )
 from .server import AioServer
+from .tally import ServerStats, Tally
 from .types import Close, CloseCode, HandshakeRequest, Headers, HeadersLike, Response, header_pairs
 
 __all__ = ["Server", "serve"]
@@ -96,6 +98,7 @@ class Server:
         self._refused = 0
         self._path_status: os.stat_result | None = None
         self._connections: set[AioServer] = set()
+        self._tally = Tally()
         self._closing: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         connection(HandshakeRequest("", "/", Headers()), **options)  # checks the options
@@ -112,6 +115,7 @@ class Server:
         """
         if self._server is not None:
             return
+        self._tally.blocks = blocks_of(asyncio.get_running_loop())
         secure = self._ssl is not None
         args: dict[str, Any] = {"limit": MAX_HEAD, "backlog": 1024, "secure": secure}
         if secure:
@@ -254,6 +258,16 @@ class Server:
         """The open connections."""
         return frozenset(self._connections)
 
+    @property
+    def stats(self) -> ServerStats:
+        """
+        What the server has seen, and what it has now.
+
+        Messages cost nothing for it; asking costs about a microsecond for every open
+        connection, which counts its own.
+        """
+        return self._tally.stats(len(self._opening) - self._refused, self._connections)
+
     # ----------------------------------------------------- a connection's way
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -286,6 +300,7 @@ class Server:
             return
         ws, handler = opened
         self._connections.add(ws)
+        self._tally.opened += 1
         try:
             if self._closing is not None:
                 await ws.close(CloseCode.GOING_AWAY)
@@ -307,6 +322,7 @@ class Server:
                 await ws.close()
             finally:
                 self._connections.discard(ws)
+                self._tally.done(ws)
 
     async def _opened(self, accepted: Streams) -> tuple[AioServer, Handler] | None:
         """Open a WebSocket; or None when the client has had another answer, or none."""
@@ -324,11 +340,13 @@ class Server:
             await self._refuse(streams, exc.response)
             return None
         except Gone as exc:
+            self._tally.left += 1
             self._logger.info("%s opened no WebSocket: %s", peer, exc)
             streams[1].transport.abort()
             return None
         except Exception as exc:
             if deadline.expired() and isinstance(exc, TimeoutError):
+                self._tally.timeouts += 1
                 self._logger.info("%s was not open within %s s", peer, self._open_timeout)
                 await self._refuse(streams, TOO_SLOW)
             else:
@@ -339,6 +357,7 @@ class Server:
             streams[1].transport.abort()
             raise
         if isinstance(opened, bytes):
+            self._tally.answers += 1
             await answer(streams, opened)
             return None
         task = asyncio.current_task()
@@ -363,6 +382,7 @@ class Server:
     async def _refuse(self, streams: Streams, response: Response) -> None:
         """Refuse a client; while it lingers it takes nobody's place."""
         self._refused += 1
+        self._tally.refused[response.status] += 1
         try:
             await refuse(streams, response)
         finally:
@@ -388,6 +408,7 @@ class Server:
         return serialize_response(response, head_only=request.method == "HEAD")
 
     def _handler_failed(self, ws: AioServer, exc: Exception) -> None:
+        self._tally.errors += 1
         self._logger.error(
             "the handler of %s for %s raised; its connection is closed with 1011",
             ws.request.target,

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from simplews import AioClient, ConnectionError
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
@@ -190,6 +192,103 @@ async def test_tls_with_files(tmp_path: Path) -> None:
     certificate.private_key_pem.write_to_path(key)
     output = await output_of(EXAMPLES / "tls.py", "localhost", "0", chain, key)
     assert "with trust:    Hello\n" in output
+
+
+SAMPLE = re.compile(
+    r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"\})? ([0-9.eE+-]+)$'
+)
+
+
+def samples_of(text: str) -> dict[str, float]:
+    """Read Prometheus' text format 0.0.4: every metric with its HELP and TYPE, in one group."""
+    assert text.endswith("\n")
+    found: dict[str, float] = {}
+    families: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            name, meaning = line.removeprefix("# HELP ").split(" ", 1)
+            assert name not in families
+            assert meaning
+            families.append(name)
+        elif line.startswith("# TYPE "):
+            name, kind = line.removeprefix("# TYPE ").split(" ")
+            assert name == families[-1]
+            # By convention a counter says "total", and nothing else does.
+            assert kind == ("counter" if name.endswith("_total") else "gauge")
+        else:
+            match = SAMPLE.match(line)
+            assert match is not None, line
+            assert match[1] == families[-1]
+            key = match[1] + (match[2] or "")
+            assert key not in found
+            found[key] = float(match[3])
+    return found
+
+
+async def fetched(url: str) -> tuple[str, str]:
+    """Head and body of a plain HTTP answer."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    name, port = host.split(":")
+    reader, writer = await asyncio.open_connection(name, int(port))
+    writer.write(f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return head, body
+
+
+@needs_ctrl_c
+async def test_prometheus() -> None:
+    """What it serves is Prometheus' format, and true."""
+    async with run(EXAMPLES / "prometheus.py", "127.0.0.1", "0") as server:
+        found = await server.line(r"^Echoing on (ws://\S+), counting on (http://\S+/metrics)$")
+        url, metrics = found[1], found[2]
+        client = EXAMPLES / "echo_client.py"
+        for _ in range(2):
+            assert "received: Hello!\n" in await output_of(client, url)
+        assert (await fetched(metrics.removesuffix("metrics")))[0].startswith("HTTP/1.1 404 ")
+        with pytest.raises(ConnectionError, match="403"):
+            await AioClient.connect(
+                url, headers={"Origin": "https://example.org", "Cookie": "session=1"}
+            )
+        async with AioClient.connect(url, compression=None) as ws:
+            await ws.send("x" * 100)
+            await ws.receive()
+            head, body = await fetched(metrics)
+        assert head.startswith("HTTP/1.1 200 ")
+        assert "Content-Type: text/plain; version=0.0.4; charset=utf-8" in head.split("\r\n")
+        samples = samples_of(body)
+        received = samples.pop('simplews_bytes_total{direction="in"}')
+        sent = samples.pop('simplews_bytes_total{direction="out"}')
+        assert 200 > received > sent > 100
+        assert samples.pop("simplews_loop_blocked_seconds_total") >= 0
+        assert samples == {
+            "simplews_connections_open": 1,
+            "simplews_connections_opened_total": 3,
+            'simplews_connections_ended_total{code="1000"}': 2,
+            "simplews_clients_opening": 1,
+            'simplews_clients_refused_total{status="403"}': 1,
+            "simplews_clients_too_slow_total": 0,
+            "simplews_clients_left_total": 0,
+            "simplews_http_answers_total": 1,
+            "simplews_handlers_running": 1,
+            "simplews_handler_errors_total": 0,
+            'simplews_messages_total{direction="in"}': 3,
+            'simplews_messages_total{direction="out"}': 3,
+        }
+        output = await server.interrupt()
+        # The log of the how-to guide: one line for each life, and who ended it.
+        lives = re.findall(r"INFO simplews\.server: \('127\.0\.0\.1', \d+\) /: open (.*)", output)
+        assert len(lives) == 3
+        assert all("1 messages in, 1 out: the peer closed the connection" in line for line in lives)
+
+
+async def test_blocked() -> None:
+    """The stack names the function that blocks, while it does."""
+    output = await output_of(EXAMPLES / "blocked.py")
+    assert "Timeout (0:00:00.2" in output
+    assert re.search(r'blocked.py", line \d+ in resize\n.*blocked.py", line \d+ in handler', output)
+    assert output.endswith(" s\n")
 
 
 def programs_of_the_readme() -> list[str]:
