@@ -43,8 +43,9 @@ _buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, ReadBuffer] = WeakKeyDict
 # and take our Close with it, but not for longer than this.
 _LINGER = 0.9
 
-# A task that only sends would keep the loop to itself while the peer takes it all:
-# after so many messages it lets the others, and what the peer sends, have their turn.
+# A task that only sends would keep the loop to itself while the peer takes it all, or
+# while it compresses well: after so many messages, or fragments, it lets the others, and
+# what the peer sends, have their turn. A large one counts for each 16 KiB of it.
 _BURST = 64
 
 _NO_MORE = object()  # behind the last fragment of a message
@@ -396,18 +397,23 @@ class WireLink:
             first bytes of a large message are out, all of it goes out.
         """
         opcode, payload = encode(data)
-        if self._burst >= _BURST:
-            self._burst = 0
-            await asyncio.sleep(0)
         waits = self._send_waits(len(payload))
         try:
             async with self._outbox.turn:
+                await self._let_others(len(payload))
                 await self._outbox.drain()
                 self._check_open()
                 await self._write(opcode, payload, compress)
                 self._messages_out += 1
         finally:
             self._sends.remove(waits)  # type: ignore[union-attr]
+
+    async def _let_others(self, size: int) -> None:
+        """Let the loop have a turn now and then, before *size* bytes more; `turn` is held."""
+        if self._burst >= _BURST:
+            self._burst = 0
+            await asyncio.sleep(0)
+        self._burst += 1 + size // LARGE
 
     def _send_waits(self, size: int) -> tuple[int, float]:
         """A message of *size* bytes may have to wait; what to take out of `_sends` then."""
@@ -456,6 +462,7 @@ class WireLink:
                         compressed = compress is not False and self._encoder.wants_deflate(0, True)
                     elif piece_kind != kind:
                         raise TypeError("the fragments of a message are all text or all binary")
+                    await self._let_others(len(payload))
                     waits = self._send_waits(len(payload))
                     try:
                         await self._outbox.drain()

@@ -63,8 +63,10 @@ async def test_a_peer_that_is_gone_is_noticed_within_2_2_intervals(
         gone = now()
         waiting = [
             asyncio.ensure_future(w)
-            for w in (ws.receive(), ws.wait_closed(), ws.ping(timeout=1000), sender(), ws.send("x"))
+            for w in (ws.receive(), ws.wait_closed(), ws.ping(timeout=1000), sender())
         ]
+        await until(lambda: ws._link._outbox.paused)
+        waiting.append(asyncio.ensure_future(ws.send("x")))
         await ws.wait_closed()
         assert now() - gone <= 2.2 * P
         results = await asyncio.gather(*waiting, return_exceptions=True)

@@ -439,3 +439,28 @@ async def test_the_first_message_of_an_idle_connection_leaves_at_once(role: type
         await ws.send("now")
         assert turns == [] and peer.sock.recv(100, socket.MSG_PEEK)
         assert await peer.frame() == (TEXT, b"now")
+
+
+@pytest.mark.parametrize("what", ["large", "fragments"])
+async def test_a_task_that_only_sends_what_is_no_trouble_lets_others_run(what: str) -> None:
+    """It all fits into the kernel, so that no send() waits for the peer."""
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if turns < 1000:
+            loop.call_soon(turn)
+
+    loop = asyncio.get_running_loop()
+    extension = "permessage-deflate"
+    async with opened(compression="deflate", extension=extension, tcp=True) as (ws, _):
+        loop.call_soon(turn)
+        if what == "large":
+            for _ in range(40):
+                await ws.send(bytes(200_000))
+        else:
+            await ws.send([b"x"] * 640)
+        assert turns >= 6
+        turns = 1000
+        ws.abort()
