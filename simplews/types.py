@@ -167,8 +167,9 @@ class Waiting:
             parts.append(f"{_times(self.messages, 'message')} in the inbox")
         if self.sends:
             what = "a send()" if self.sends == 1 else f"{self.sends} calls of send()"
-            since = f" blocked for {_seconds(self.send_seconds)}" if self.send_seconds else ""
-            parts.append(f"{what} of {_size(self.send_bytes)}{since}")
+            parts.append(f"{what} of {_size(self.send_bytes)}")
+            if self.send_seconds >= 0.1:
+                parts[-1] += f" blocked for {_seconds(self.send_seconds)}"
         if self.transport_bytes:
             parts.append(f"{_size(self.transport_bytes)} in the transport")
         if self.pings and self.ping_seconds >= _SLOW:

@@ -613,6 +613,28 @@ async def test_both_closes_are_kept_with_who_was_first(server: Any, asgi: bool) 
         assert theirs.value.explain().startswith("the peer closed")
 
 
+async def test_an_end_tells_what_was_waiting(server: Any) -> None:
+    """Messages that nobody had received: the handler was busy with something else."""
+    keeper = Kept()
+    async with server(keeper) as address:
+        ws = await address.connect()
+        other = await keeper.ws
+        for number in range(3):
+            await ws.send(f"{number}")
+        await until(lambda: other.stats.messages_waiting == 3)
+        await ws.close(3000)
+        await other.wait_closed()
+        assert other.explain().endswith("; waiting then: 3 messages in the inbox")
+        assert [await other.receive() for _ in range(3)] == ["0", "1", "2"]
+        with pytest.raises(ConnectionClosed) as caught:
+            await other.receive()
+        assert caught.value.ending.waiting.messages == 3
+        stats = other.stats
+        assert (stats.messages_in, stats.messages_waiting) == (3, 0)
+        assert stats.opened_at is not None
+        assert stats.age > 0
+
+
 async def test_close_is_idempotent_from_any_task_at_any_moment(server: Any) -> None:
     async with server(echo) as address:
         ws = await address.connect()

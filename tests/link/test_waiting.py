@@ -300,6 +300,7 @@ async def test_the_line_of_a_life(caplog: pytest.LogCaptureFixture) -> None:
         (Waiting(), ""),
         (Waiting(messages=1), "waiting then: 1 message in the inbox"),
         (Waiting(sends=1, send_bytes=1), "waiting then: a send() of 1 byte"),
+        (Waiting(sends=1, send_bytes=1, send_seconds=0.09), "waiting then: a send() of 1 byte"),
         (Waiting(transport_bytes=1023), "waiting then: 1023 bytes in the transport"),
         (Waiting(transport_bytes=65536), "waiting then: 64 KiB in the transport"),
         (Waiting(blocked=3.21), "the event loop had been blocked for 3.2 s"),
