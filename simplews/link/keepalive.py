@@ -256,17 +256,18 @@ class Keepalive:
         for the older ones as well. One that answers nothing is no error.
         """
         sent = self._sent.get(payload)
-        if sent is None:
-            return
+        if sent is not None:
+            self.latency = self._since(sent)
+            for older in list(self._sent):
+                began = self._sent.pop(older)
+                waiter = self._waiters.pop(older, None)
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(self._since(began))
+                if older == payload:
+                    break
+        elif len(payload) != 4 or not 0 < int.from_bytes(payload, "big") <= self.pings:
+            return  # it answers none of ours, not even one that is forgotten by now
         self.pongs += 1
-        self.latency = self._since(sent)
-        for older in list(self._sent):
-            began = self._sent.pop(older)
-            waiter = self._waiters.pop(older, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(self._since(began))
-            if older == payload:
-                break
         newer = list(self._sent.values())
         self._unanswered = (len(newer), newer[0][0]) if newer else (0, 0.0)
 

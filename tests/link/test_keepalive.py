@@ -297,6 +297,21 @@ async def test_pings_that_nobody_answers_are_not_remembered_for_ever() -> None:
         assert len(ws._link._keepalive._sent) <= 2
 
 
+async def test_a_peer_that_answers_later_than_the_next_ping_does_answer() -> None:
+    """Its Pong belongs to a Ping that is not remembered any more, and counts all the same."""
+    async with opened(ping_interval=P, ping_timeout=2 * P) as (ws, peer):
+        elsewhere = Elsewhere(peer, 1.5 * P)
+        await asyncio.sleep(100.75 * P)
+        elsewhere.leave()
+        assert ws.connected
+        assert (ws.stats.pings_sent, ws.stats.pongs_received) == (100, 99)
+        await peer.send(PONG, (1 << 31).to_bytes(4, "big"))
+        await settled()
+        assert ws.stats.pongs_received == 99
+        ws.abort()
+        assert ws.explain().endswith("; waiting then: 1 ping unanswered for 7.5 s")
+
+
 # -------------------------------------------------------------------- ping()
 
 
