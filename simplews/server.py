@@ -299,6 +299,9 @@ async def _accept(
     except BaseException as exc:
         if deadline.expired() and isinstance(exc, TimeoutError):
             await source.refuse(TOO_SLOW)
-            raise ConnectTimeout(f"the client sent no request within {timeout} s") from None
+            raise ConnectTimeout(
+                f"the client sent no request within {timeout} s",
+                status_code=TOO_SLOW.status,
+            ) from None
         source.abort()
         raise

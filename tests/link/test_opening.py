@@ -152,7 +152,10 @@ async def test_a_client_that_does_not_finish_its_request(head: bytes, how: str) 
     with pytest.raises(OpenError) as caught:
         await accepting
     tls = head[:1] == b"\x16"
-    assert isinstance(caught.value, ConnectTimeout) == (how == "timeout" and not tls)
+    timeout = how == "timeout" and not tls
+    assert isinstance(caught.value, ConnectTimeout) == timeout
+    # What the client has got.
+    assert caught.value.status_code == (408 if timeout else None)
     theirs.close()
     await settled()
     assert descriptors() == before
