@@ -1,0 +1,15 @@
+"""All cases, in the order in which the page tells them."""
+
+from __future__ import annotations
+
+from . import deflate, frames, handshake
+from .case import Case
+
+__all__ = ["GROUPS"]
+
+#: Title of each group, and its cases.
+GROUPS: dict[str, list[Case]] = {
+    "Opening handshake: requests": handshake.CASES,
+    "Frames": frames.CASES,
+    "permessage-deflate": deflate.CASES,
+}
