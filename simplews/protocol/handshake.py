@@ -771,12 +771,15 @@ def _head(line: bytes, fields: Iterable[tuple[str, str]]) -> bytes:
     return line + f"{lines}\r\n".encode("latin-1")
 
 
+# RFC 9112 §4; RFC 9110 §15: from 100 up.
+_STATUS_LINE = re.compile(rb"HTTP/1\.\d ([1-9]\d\d)(?: .*)?", re.DOTALL)
+
+
 def _status(line: bytes) -> int:
-    version, _, rest = line.partition(b" ")
-    code = rest[:3]
-    if not version.startswith(b"HTTP/1.") or not code.isdigit() or len(code) != 3:
+    found = _STATUS_LINE.fullmatch(line)
+    if found is None:
         raise ConnectionError(f"the server does not speak HTTP: it answered {line[:80]!r}")
-    return int(code)
+    return int(found[1])
 
 
 def _refusal_text(status: int, headers: Headers, body: bytes) -> str:
