@@ -85,6 +85,8 @@ class AioClient(AioBase):
                 )
             if not self._address.secure:
                 raise ValueError(f"ssl_context= is for wss:// URLs, not for {url!r}")
+        # What refuses us, while its body is read: it may never end.
+        self._refused: ClientHandshake | None = None
         fields = _request_fields(self._address, headers)
         host, self._fields = _take_host(fields, self._address.host_header)
         self.request = HandshakeRequest(
@@ -161,6 +163,8 @@ class AioClient(AioBase):
         except TimeoutError as exc:
             if not deadline.expired():
                 raise explain_failure(self._address, exc) from exc
+            if self._refused is not None:
+                raise self._refused.refused() from None
             raise ConnectTimeout(
                 f"{self._address.place} did not open a WebSocket within {timeout:g} s; "
                 f"is it a WebSocket server? open_timeout= gives it more time"
@@ -216,6 +220,7 @@ class AioClient(AioBase):
             if isinstance(answer, Accepted):
                 return answer, early
             if answer is Answer.REFUSED:
+                self._refused = handshake
                 await _read_body(handshake, reader, early)
                 writer.transport.abort()
                 raise handshake.refused()

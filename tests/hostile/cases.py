@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import deflate, frames, handshake
+from . import answer, deflate, frames, handshake
 from .case import Case
 
 __all__ = ["GROUPS"]
@@ -10,6 +10,7 @@ __all__ = ["GROUPS"]
 #: Title of each group, and its cases.
 GROUPS: dict[str, list[Case]] = {
     "Opening handshake: requests": handshake.CASES,
+    "Opening handshake: answers": answer.CASES,
     "Frames": frames.CASES,
     "permessage-deflate": deflate.CASES,
 }

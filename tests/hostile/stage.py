@@ -154,7 +154,8 @@ class Stage:
                 self.frames.append(found)
                 # RFC 6455 §7.1.1: it is the server who closes TCP first.
                 if found[0] == 8 and not self.server and self.ws._link.ending.by == "peer":
-                    self.peer.finish()
+                    with contextlib.suppress(OSError):  # it may have done so before
+                        self.peer.finish()
         except OSError:
             self.reset = True
 
