@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import answer, deflate, frames, handshake
+from . import answer, closing, deflate, flow, frames, handshake, text
 from .case import Case
 
 __all__ = ["GROUPS"]
@@ -12,5 +12,8 @@ GROUPS: dict[str, list[Case]] = {
     "Opening handshake: requests": handshake.CASES,
     "Opening handshake: answers": answer.CASES,
     "Frames": frames.CASES,
+    "Text": text.CASES,
     "permessage-deflate": deflate.CASES,
+    "Inbox, outbox, keepalive": flow.CASES,
+    "Closing": closing.CASES,
 }

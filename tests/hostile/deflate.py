@@ -239,7 +239,7 @@ case(
     Z(BIN, TWO.message(NOISE)),
     Z(BIN, TWO.message(NOISE)),
     BYE,
-    expect="<512 bytes> <512 bytes> peer closes 1000",
+    expect="<512 bytes> ×2 peer closes 1000",
     rule="RFC 7692 §7.2.3.2",
     over=ROLES,
 )
@@ -502,7 +502,7 @@ case(
     "sends a hundred small bombs of a thousand bytes each, all within the limit",
     *[Z(BIN, squeezed(bytes(1000)))] * 100,
     BYE,
-    expect="<1000 bytes> " * 100 + "peer closes 1000",
+    expect="<1000 bytes> ×100 peer closes 1000",
     rule="each is within the limit; the inbox bounds their sum",
     options=LIMIT,
     cut=False,

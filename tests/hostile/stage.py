@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import re
 import socket
@@ -29,11 +30,21 @@ from ..behaviour.conftest import (
     over_socket_with_headers,
 )
 from ..peer import DEADLINE, REQUEST, Peer, answer, settled
-from ..protocol.by_hand import F
+from ..protocol.by_hand import to_bytes
 from ..tls import Tls
 from .case import Case, Step
 
-__all__ = ["Stage", "fin", "play", "reads", "rst", "shown", "silence", "until_closed"]
+__all__ = [
+    "Stage",
+    "closed_within",
+    "fin",
+    "play",
+    "reads",
+    "rst",
+    "shown",
+    "silence",
+    "until_closed",
+]
 
 #: Bytes at the start and at the end of what a peer writes that are cut into single ones.
 _CUT = 64
@@ -114,15 +125,12 @@ class Stage:
         """Go through the script."""
         # A peer may be refused, or reset, in the middle of it.
         with contextlib.suppress(ConnectionError):
-            data = b""
-            for part in self.script:
-                if callable(part):
-                    await self.write(data)
-                    data = b""
-                    await part(self)
+            for step, parts in itertools.groupby(self.script, callable):
+                if step:
+                    for part in parts:
+                        await part(self)
                 else:
-                    data += part.to(self.server) if isinstance(part, F) else part
-            await self.write(data)
+                    await self.write(to_bytes(parts, self.server))
 
     async def write(self, data: bytes) -> None:
         """Write, whole or cut."""
@@ -170,11 +178,13 @@ class Stage:
             if opcode == 8:
                 closes.append(struct.unpack(">H", payload[:2])[0] if payload else 1005)
             else:
-                parts.append(f"{_NAMES[opcode]}({shown(payload)})")
+                # The payload of a Ping of ours says nothing.
+                told = "" if opcode == 9 else f"({shown(payload)})"
+                parts.append(_NAMES[opcode] + told)
         parts.append(self.ending(closes))
         if self.reset:
             parts.append("TCP reset")
-        return " ".join(parts)
+        return " ".join(_times(part, len([*same])) for part, same in itertools.groupby(parts))
 
     def ending(self, closes: list[int]) -> str:
         """How our application and the peer saw it end: one word if both saw the same."""
@@ -187,6 +197,9 @@ class Stage:
         if isinstance(ending.cause, ProtocolError):
             verb = "we fail"
         code = str(ending.code)
+        if verb == "we close":
+            answer = ending.received
+            code += f", answered {answer.code}" if answer else ", not answered"
         if ending.by == "lost":
             return f"{verb} {code}" + "".join(f", Close {got} sent" for got in closes)
         if closes != [ending.code]:
@@ -195,6 +208,10 @@ class Stage:
 
 
 _NAMES = {0: "Continuation", 1: "Text", 2: "Binary", 9: "Ping", 10: "Pong"}
+
+
+def _times(part: str, times: int) -> str:
+    return part if times == 1 else f"{part} ×{times}"
 
 
 def shown(data: str | bytes) -> str:
@@ -236,6 +253,18 @@ async def reads(stage: Stage) -> None:
 async def until_closed(stage: Stage) -> None:
     """The peer waits, and neither reads nor writes, until our end is closed."""
     await stage.ws.wait_closed()
+
+
+def closed_within(seconds: float) -> Step:
+    """The same, and it is closed in time; the peer is away, and does not see it."""
+
+    async def step(stage: Stage) -> None:
+        began = _now()
+        await stage.ws.wait_closed()
+        assert _now() - began <= seconds
+        stage.gone = True
+
+    return step
 
 
 def silence(seconds: float) -> Step:
