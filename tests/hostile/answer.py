@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..protocol.by_hand import CLOSE, TEXT, F, close_payload
-from .case import CLIENT, Case, Step
+from .case import CLIENT, Case
 from .stage import Stage, fin, rst, silence
 
 __all__ = ["CASES"]
@@ -52,8 +52,17 @@ def good(id: str, does: str, data: bytes, rule: str, **more: object) -> None:
 
 
 WRONG = "ConnectionError: the server's handshake is wrong: "
+UNASKED = WRONG + "the server chose extensions that were not offered: "
 INVALID = "ConnectionError: the server's answer is not valid HTTP: "
 REFUSED = "ConnectionError: the server refused the WebSocket with HTTP "
+LATE = (
+    "ConnectTimeout: HOST did not open a WebSocket within 10 s; "
+    "is it a WebSocket server? open_timeout= gives it more time"
+)
+PAGE = (
+    "ConnectionError: the server answered with a page (HTTP {}), not a WebSocket; "
+    "is the path right?"
+)
 NOT_HTTP = "ConnectionError: HOST does not speak HTTP: it sent "
 ODD = "ConnectionError: the server does not speak HTTP: it answered "
 
@@ -65,20 +74,18 @@ def bad(id: str, does: str, data: bytes, expect: str, rule: str, **more: object)
 
 # --------------------------------------------------------------- RFC 6455 §4.1: the 101
 
-for id, does, change, why in (
+for id, does, change in (
     (
         "accept-wrong",
         "answers another key",
         "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
-        "",
     ),
-    ("accept-empty", "sends an empty accept value", "Sec-WebSocket-Accept: ", ""),
-    ("accept-key", "sends our key back", "Sec-WebSocket-Accept: dGhlIHNhbXBsZSBub25jZQ==", ""),
+    ("accept-empty", "sends an empty accept value", "Sec-WebSocket-Accept: "),
+    ("accept-key", "sends our key back", "Sec-WebSocket-Accept: dGhlIHNhbXBsZSBub25jZQ=="),
     (
         "accept-lower",
         "sends the accept value in small letters",
         "Sec-WebSocket-Accept: x{accept}",
-        "",
     ),
 ):
     bad(
@@ -213,8 +220,7 @@ for id, does, value, expect in (
         "two",
         "accepts permessage-deflate twice",
         "permessage-deflate, permessage-deflate",
-        WRONG
-        + "the server chose extensions that were not offered: 'permessage-deflate, permessage-deflate'",
+        UNASKED + "'permessage-deflate, permessage-deflate'",
     ),
     (
         "and-unknown",
@@ -345,8 +351,7 @@ for id, does, data, expect in (
         "zeros",
         "sends zeros",
         bytes(100),
-        NOT_HTTP
-        + "b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'",
+        NOT_HTTP + repr(bytes(40)),
     ),
     (
         "echo",
@@ -449,7 +454,7 @@ bad(
     "lf-alone",
     "ends its lines with LF alone, and waits",
     reply().replace(b"\r\n", b"\n"),
-    "ConnectTimeout: HOST did not open a WebSocket within 10 s; is it a WebSocket server? open_timeout= gives it more time",
+    LATE,
     "RFC 9112 §2.2",
     within=10.5,
 )
@@ -493,12 +498,12 @@ for status, lines, expect in (
     (
         "200 OK",
         ["Content-Type: text/html"],
-        "ConnectionError: the server answered with a page (HTTP 200 OK), not a WebSocket; is the path right?",
+        PAGE.format("200 OK"),
     ),
     (
         "204 No Content",
         [],
-        "ConnectionError: the server answered with a page (HTTP 204 No Content), not a WebSocket; is the path right?",
+        PAGE.format("204 No Content"),
     ),
     (
         "301 Moved Permanently",
@@ -718,7 +723,10 @@ case(
     rule="RELIABILITY",
     cut=False,
 )
-GONE = "ConnectionError: HOST closed the connection without answering; if it speaks TLS, use a wss:// URL"
+GONE = (
+    "ConnectionError: HOST closed the connection without answering; "
+    "if it speaks TLS, use a wss:// URL"
+)
 for step, how in ((fin, "ends"), (rst, "resets")):
     for size, where in ((0, "without an answer"), (1, "behind a byte"), (40, "inside the head")):
         case(
@@ -732,11 +740,6 @@ for step, how in ((fin, "ends"), (rst, "resets")):
         )
 
 # ------------------------------------------------------------------------------ time
-
-LATE = (
-    "ConnectTimeout: HOST did not open a WebSocket within 10 s; "
-    "is it a WebSocket server? open_timeout= gives it more time"
-)
 
 
 async def drip(stage: Stage) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import answer, closing, deflate, flow, frames, handshake, text
 from .case import Case
 
-__all__ = ["GROUPS"]
+__all__ = ["CASES", "GROUPS"]
 
 #: Title of each group, and its cases.
 GROUPS: dict[str, list[Case]] = {
@@ -17,3 +17,5 @@ GROUPS: dict[str, list[Case]] = {
     "Inbox, outbox, keepalive": flow.CASES,
     "Closing": closing.CASES,
 }
+
+CASES = [case for cases in GROUPS.values() for case in cases]

@@ -245,7 +245,7 @@ case(
     expect=f"{WE}, answered 4000",
     rule="RFC 6455 §7.1.2",
     app=closes,
-    over=ALL[:1] + ("serve", "aiohttp", "client"),
+    over=("socket", "serve", "aiohttp", "client"),
 )
 case(
     "ours-answered-otherwise",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import zlib
 
 from ..protocol.by_hand import BIN, CLOSE, CONT, PING, TEXT, Compressor, F, close_payload
@@ -39,9 +40,7 @@ def finished(data: bytes) -> bytes:
 def stored(data: bytes, *, final: bool = False) -> bytes:
     """A block that is not compressed (RFC 1951 §3.2.4)."""
     size = len(data)
-    return (
-        bytes([final]) + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little") + data
-    )
+    return bytes([final]) + struct.pack("<HH", size, size ^ 0xFFFF) + data
 
 
 def Z(opcode: int, payload: bytes, *, fin: bool = True) -> F:

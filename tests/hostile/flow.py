@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from ..peer import settled
-from ..protocol.by_hand import BIN, CLOSE, CONT, PING, PONG, TEXT, F, Compressor, close_payload
+from ..protocol.by_hand import BIN, CLOSE, CONT, PING, PONG, TEXT, Compressor, F, close_payload
 from .case import ANY, Case, Step
 from .stage import Stage, closed_within, collect, fin, reads, rst, silence, until_closed
 

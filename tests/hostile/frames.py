@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..protocol.by_hand import BIN, CLOSE, CONT, PING, PONG, TEXT, F, close_payload
-from .case import ALL, ANY, TLS, Case
+from .case import ALL, ANY, Case
 from .stage import Stage, fin, reads, rst
 
 __all__ = ["CASES"]

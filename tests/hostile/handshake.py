@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 
 from ..protocol.by_hand import CLOSE, TEXT, F, close_payload
@@ -629,10 +630,8 @@ case(
 def client_hello() -> bytes:
     """What a TLS client begins with."""
     context, out = ssl.create_default_context(), ssl.MemoryBIO()
-    try:
+    with contextlib.suppress(ssl.SSLWantReadError):
         context.wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost").do_handshake()
-    except ssl.SSLWantReadError:
-        pass
     return out.read()
 
 

@@ -359,7 +359,10 @@ async def _listening(stage: Stage, tls: Tls) -> AsyncIterator[None]:
     source = _source(stage, tls)
     async with source(stage.handler, **stage.case.options) as address:
         if address.context is not None:
-            stage.peer = peer = TlsPeer(*await address.streams())
+            # Not by name: that is looked up in a thread, for which the clock does not wait.
+            stage.peer = peer = TlsPeer(
+                *await asyncio.open_connection("127.0.0.1", address.port, ssl=address.context)
+            )
             try:
                 yield
             finally:

@@ -68,6 +68,7 @@ for id, (does, data) in BAD.items():
         over=("socket",),
     )
 
+BOUNDS = "\0\x7f\x80\u07ff\u0800\ud7ff\ue000\ufffe\uffff\U00010000\U0010ffff"
 WORD = "aé€𐍈"
 BYTES = WORD.encode()
 for cut in range(1, len(BYTES)):
@@ -122,9 +123,9 @@ case(
 case(
     "bounds",
     "sends the first and the last code points of each length, and U+FFFE",
-    F(TEXT, "\0\x7f\x80\u07ff\u0800\ud7ff\ue000\ufffe\uffff\U00010000\U0010ffff".encode()),
+    F(TEXT, BOUNDS.encode()),
     BYE,
-    expect=f"{chr(0) + chr(0x7F) + chr(0x80) + chr(0x7FF) + chr(0x800) + chr(0xD7FF) + chr(0xE000) + chr(0xFFFE) + chr(0xFFFF) + chr(0x10000) + chr(0x10FFFF)!r} peer closes 1000",
+    expect=f"{BOUNDS!r} peer closes 1000",
 )
 case(
     "mark",
