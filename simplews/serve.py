@@ -396,7 +396,9 @@ class Server:
     def _route(self, request: HandshakeRequest) -> Handler:
         handler = self._routes.get(None) or self._routes.get(request.path)
         if handler is None:
-            raise Refusal(404, f"there is no WebSocket at {request.path}")
+            # As it was sent: decoded, it may have line ends, and this goes into the log.
+            path = request.target.partition("?")[0]
+            raise Refusal(404, f"there is no WebSocket at {path}")
         return handler
 
     async def _answer_http(self, request: HandshakeRequest, http: HTTPHandler) -> bytes:

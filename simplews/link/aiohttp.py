@@ -307,14 +307,16 @@ class _Answer:
         ending = None if self.link is None else self.link.ending
         if isinstance(exc, ConnectionClosed) and exc.ending is ending:
             return
+        # As it was sent: decoded, it may have line ends, and this goes into the log.
+        path = request.rel_url.raw_path
         if isinstance(exc, ConnectionError) and self.link is None:
-            self._logger.info("%s %s: %s", request.remote, request.path, str(exc))
+            self._logger.info("%s %s: %s", request.remote, path, str(exc))
             return
         what = "the handler of %s for %s raised"
         if self.link is not None and self.link.state is State.OPEN:
             what += "; its connection is closed with 1011"
             self.link.begin_close(Close(CloseCode.INTERNAL_ERROR))
-        self._logger.error(what, request.path, request.remote, exc_info=exc)
+        self._logger.error(what, path, request.remote, exc_info=exc)
 
     def done(self) -> None:
         """aiohttp has finished with the request; a connection that goes on is its own again."""

@@ -268,6 +268,24 @@ async def test_a_refusal_that_the_handler_lets_through_is_one_line(log: Log) -> 
     assert line.startswith("simplews.server INFO: 127.0.0.1 /plain: refused a client with HTTP 426")
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_path_writes_nothing_of_its_own_into_the_log(fails: bool, log: Log) -> None:
+    async def handler(request: web.Request) -> Any:
+        if not fails:
+            return await only_accept(request)
+        try:
+            return await AioServer.accept(aiohttp=request)
+        except OpenError:
+            raise LookupError("mine") from None
+
+    async with running(handler) as site:
+        async with site.peer() as peer:
+            await get(peer, b"GET /%0d%1b[2JINFO HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    (line,) = log.lines(0)
+    assert "/%0d%1b[2JINFO" in line
+    assert line.isprintable()
+
+
 async def test_a_handler_that_fails_behind_a_refusal_is_logged(log: Log) -> None:
     async def handler(request: web.Request) -> Any:
         try:

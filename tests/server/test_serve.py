@@ -144,6 +144,20 @@ async def test_a_bad_opening_is_answered_and_then_closed(data: bytes, status: by
         peer.sock.close()
 
 
+async def test_a_path_writes_nothing_of_its_own_into_the_log(
+    log: pytest.LogCaptureFixture,
+) -> None:
+    """What is not found is named as it was sent, and not decoded."""
+    async with serve({"/chat": echo}, "127.0.0.1") as server:
+        peer = await client(server)
+        await peer.write(REQUEST.replace(b"GET /", b"GET /%0d%0a%1b[2JINFO?token=secret"))
+        body = (await answered(peer)).partition(b"\r\n\r\n")[2]
+        peer.sock.close()
+    assert body == b"404 Not Found: there is no WebSocket at /%0d%0a%1b[2JINFO\n"
+    (line,) = lines(log)
+    assert line.endswith("404 there is no WebSocket at /%0d%0a%1b[2JINFO")
+
+
 @pytest.mark.parametrize("secure", [False, True])
 async def test_tls_and_plain_mixed_up_end_quietly(
     secure: bool, tls: Tls, log: pytest.LogCaptureFixture
