@@ -44,6 +44,10 @@ INFLATE_LIMIT = 64 * 1024 * 1024
 # RFC 7692 §7.2.1: a sender takes these four bytes off the end of each message.
 _TAIL = b"\x00\x00\xff\xff"
 
+# Characters of a request's offers, all together, that are looked at. People's are below
+# 100; 16 KiB of commas and semicolons took 90 ms, three thousand times a whole handshake.
+_MOST_OFFERED = 2048
+
 Params = list[tuple[str, str | None]]
 
 
@@ -206,13 +210,18 @@ def answer_offers(value: str, settings: Deflate) -> tuple[str, Agreement] | None
         settings: Our own settings.
 
     Returns:
-        The value of the response's header field and what it means, or None.
+        The value of the response's header field and what it means, or None; also
+        None where the offers are longer than anybody's.
     """
+    if len(value) > _MOST_OFFERED:
+        return None
     try:
         offers = _split(value, ",")
     except ValueError:
         return None
     for offer in offers:
+        if not offer.startswith(NAME):
+            continue
         try:
             name, params = _parse_extension(offer)
             if name != NAME:

@@ -414,9 +414,13 @@ def _answer(
     a cookie, which may be secret, is not kept.
     """
     key = request.headers["sec-websocket-key"]
+    if not all(map(str.isascii, request.subprotocols)):
+        raise Refusal(400, "a subprotocol is not ASCII text")
+    # What else was offered changes nothing, and may be long: it is not to be kept.
+    offered = () if subprotocol is None else (subprotocol,)
     if not _valid_key(key) or any(name.lower() == "set-cookie" for name, _ in fields):
-        return _written(key, request.subprotocols, subprotocol, fields)
-    before, after = _around_token(request.subprotocols, subprotocol, fields)
+        return _written(key, offered, subprotocol, fields)
+    before, after = _around_token(offered, subprotocol, fields)
     return before + generate_accept_token(key.encode("ascii")) + after
 
 

@@ -347,6 +347,13 @@ def test_declined_offer_leaves_the_next_one_alone(offer: str) -> None:
     assert answer_offers(f"{offer}, {offer}, {good}, {PMD}", Deflate()) == expected
 
 
+def test_offers_longer_than_anybodys_are_declined() -> None:
+    """16 KiB of separators would take a hundred times as long as the rest of a handshake."""
+    offers = f"{PMD}," + "," * (2048 - len(PMD) - 1)
+    assert answer_offers(offers, Deflate()) is not None
+    assert answer_offers(offers + ",", Deflate()) is None
+
+
 def test_window_of_256_falls_back_to_the_next_offer() -> None:
     """zlib cannot make it, so the offer with it is declined (RELIABILITY, known traps)."""
     offer = f"{PMD}; server_max_window_bits=8, {PMD}; client_max_window_bits"

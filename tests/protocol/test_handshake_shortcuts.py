@@ -293,6 +293,28 @@ def test_answer_is_judged_by_wsproto(
             assert isinstance(answer, handshake.Accepted)
 
 
+def test_offered_subprotocols_are_not_kept() -> None:
+    """A client chooses how long they are; the answer has the chosen one alone."""
+
+    def heads(chosen: str | None) -> set[bytes]:
+        return {
+            handshake.accept_request(
+                HandshakeRequest(
+                    "h",
+                    "/",
+                    Headers([("Sec-WebSocket-Key", SAMPLE_KEY)]),
+                    ("chat", *[f"{client}-{n}" for n in range(1000)]),
+                ),
+                chosen,
+            ).head
+            for client in range(10)
+        }
+
+    handshake._around_token.cache_clear()
+    assert len(heads("chat")) == len(heads(None)) == 1
+    assert handshake._around_token.cache_info().currsize == 2
+
+
 def test_answer_to_another_key_is_refused_though_its_like_is_known() -> None:
     """What is remembered is all of an answer but its accept token."""
     first, second = ClientHandshake("h", "/"), ClientHandshake("h", "/")
