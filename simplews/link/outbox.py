@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..protocol.codec import Encoder
-from ..protocol.frames import Opcode, Pong
+from ..protocol.frames import Opcode, Ping, Pong
 from ..protocol.octets import apply_mask
 from .direct import descriptor, send_now, send_parts
 
@@ -167,17 +167,17 @@ class Outbox:
             self._scheduled = True
             self._loop.call_soon(self._end_of_iteration)
 
-    def write_pong(self, payload: bytes) -> None:
+    def write_pongs(self, pings: list[Ping]) -> None:
         """
-        Answer a Ping.
+        Answer the Pings of a read, in one write: a flood of them is not to cost a call each.
 
         RFC 6455 §5.5.3 allows to answer only the newest Ping: while the peer
         does not read, one Pong waits and not one for each Ping.
         """
         if self.paused or self._mid_frame:
-            self._pong = Pong(payload)
+            self._pong = Pong(pings[-1].payload)
         else:
-            self.write(self._encoder.frame(_PONG, payload))
+            self.write(b"".join([self._encoder.frame(_PONG, ping.payload) for ping in pings]))
 
     def _put(self, data: bytes | memoryview, checked: bool = False) -> None:
         """

@@ -9,6 +9,7 @@ from .outbox cimport Outbox
 
 cdef Py_ssize_t LARGE
 cdef Py_ssize_t _MOST_READ
+cdef Py_ssize_t _MOST_FRAMES
 cdef Py_ssize_t _BURST
 cdef Py_ssize_t _JOINED
 cdef int _TEXT

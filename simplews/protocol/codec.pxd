@@ -19,6 +19,7 @@ cdef Py_ssize_t _OVERHEAD
 
 cdef class Decoder:
     cdef public Py_ssize_t size
+    cdef public Py_ssize_t frames
     cdef readonly bint done
     cdef readonly object failure
     cdef bint _server

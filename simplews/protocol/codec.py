@@ -73,6 +73,8 @@ class Decoder:
         done: True after a Close or a failure: nothing more is read.
         size: Payload bytes and overhead of all messages appended so far; the
             caller takes it away.
+        frames: Control frames and fragments so far, which cost time though they
+            make no message; the caller takes it away.
     """
 
     __slots__ = (
@@ -102,6 +104,7 @@ class Decoder:
         "_total",
         "done",
         "failure",
+        "frames",
         "size",
     )
 
@@ -114,6 +117,7 @@ class Decoder:
         self.failure: ProtocolError | None = None
         self.done = False
         self.size = 0
+        self.frames = 0
         self._server = server
         self._limit = _NO_LIMIT if max_message_size is None else min(max_message_size, _NO_LIMIT)
         self._inflate_limit = INFLATE_LIMIT if max_message_size is None else max_message_size
@@ -358,6 +362,7 @@ class Decoder:
             )
 
     def _begin_frame(self, first: int, length: int, key: bytes) -> None:
+        self.frames += 1
         opcode = first & 0x0F
         whole = first == 0x82 and not self._busy
         if opcode:
@@ -419,6 +424,7 @@ class Decoder:
             self._forget()
 
     def _control(self, opcode: int, payload: bytes, events: list[Event]) -> None:
+        self.frames += 1
         if opcode == _PING:
             events.append(Ping(payload))
         elif opcode == _PONG:

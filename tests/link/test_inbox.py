@@ -12,6 +12,7 @@ from simplews import AioServer, ConnectionClosed, WebSocketRuntimeError
 
 from ..peer import (
     BINARY,
+    CONTINUATION,
     PING,
     PONG,
     ROLES,
@@ -268,3 +269,35 @@ async def test_pings_are_answered_while_messages_wait() -> None:
         assert await peer.frame() == (PONG, b"now")
         for _ in range(100):
             assert await ws.receive() == "a"
+
+
+@pytest.mark.parametrize(
+    "first, flood",
+    [
+        (b"", frame(PING)),
+        (b"", frame(PONG)),
+        (frame(BINARY, fin=False), frame(CONTINUATION, fin=False)),
+        (frame(TEXT, fin=False), frame(CONTINUATION, b"x", fin=False)),
+    ],
+    ids=["pings", "pongs", "empty fragments", "fragments of a byte"],
+)
+async def test_a_flood_that_makes_no_message_lets_others_have_their_turn(
+    first: bytes, flood: bytes
+) -> None:
+    """Reads stay small where their frames are: 256 KiB of Pings took 0.2 s."""
+    data = first + flood * (1 << 16)
+    async with opened(tcp=True) as (ws, peer):
+
+        async def reads_pongs() -> None:
+            while await peer.sock_read():
+                pass
+
+        tasks = [asyncio.ensure_future(peer.write(data)), asyncio.ensure_future(reads_pongs())]
+        most = 0
+        while (before := ws.stats.bytes_in) < len(data):
+            await asyncio.sleep(0)
+            most = max(most, ws.stats.bytes_in - before)
+        assert most <= 32768
+        tasks[1].cancel()
+        await asyncio.wait(tasks)
+        assert ws.connected
