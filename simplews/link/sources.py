@@ -226,6 +226,19 @@ async def streams_of_socket(sock: socket.socket) -> Streams:
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
+class _OverTls(asyncio.StreamReaderProtocol):
+    """The protocol of streams that are over TLS before they know of their transport."""
+
+    def eof_received(self) -> bool:
+        """
+        The client has gone, perhaps in the same segment in which its handshake ended.
+
+        TLS cannot end one side alone; asyncio warns of a protocol that asks for it.
+        """
+        super().eof_received()
+        return False
+
+
 async def streams_over_tls(streams: Streams, context: ssl.SSLContext) -> Streams:
     """
     Speak TLS, as the server, on a connection from which nothing has been read.
@@ -244,7 +257,7 @@ async def streams_over_tls(streams: Streams, context: ssl.SSLContext) -> Streams
     loop = asyncio.get_running_loop()
     plain = streams[1].transport
     reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    protocol = _OverTls(reader, loop=loop)
     try:
         transport = await secured(plain, protocol, context)
     except OSError as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..protocol.by_hand import CLOSE, TEXT, F, close_payload
-from .case import CLIENT, Case
+from .case import CLIENT, Case, Step
 from .stage import Stage, fin, rst, silence
 
 __all__ = ["CASES"]
@@ -658,6 +658,58 @@ for id, does, data in (
         "RFC 9112 §6: the status is told, the body is left",
         cut=False,
     )
+
+
+def endless(data: bytes) -> Step:
+    """The same, as fast as it is taken."""
+
+    async def step(stage: Stage) -> None:
+        while True:
+            await stage.peer.write(data)
+
+    return step
+
+
+for id, does, head, data in (
+    (
+        "chunk-extension",
+        "refuses with a chunk extension without an end",
+        CHUNKED + b"1;",
+        b"x" * 999,
+    ),
+    ("trailers", "refuses with trailers without an end", CHUNKED + b"0\r\n", b"X: y\r\n" * 100),
+    ("chunks-small", "refuses with chunks of a byte, without an end", CHUNKED, b"1\r\nx\r\n" * 500),
+    (
+        "flood",
+        "refuses without a length, and sends for ever",
+        b"HTTP/1.1 403 x\r\n\r\n",
+        b"x" * 999,
+    ),
+):
+    case(
+        f"refused-endless-{id}",
+        does,
+        head,
+        endless(data),
+        expect=REFUSED + "403 Forbidden",
+        rule="RELIABILITY: bounded; the status is told",
+        cut=False,
+    )
+for value in ("abc", "-1", "5, 6"):
+    bad(
+        f"length-{value.replace(', ', '-')}",
+        f"sends Content-Length: {value} with the 101",
+        reply(f"+Content-Length: {value}"),
+        WRONG + "Bad HTTP message",
+        "RFC 9112 §6.3",
+    )
+good("upgrade-twice", "sends Upgrade twice", reply("+Upgrade: websocket"), "RFC 9110 §5.3")
+good(
+    "connection-twice",
+    "sends Connection twice, upgrade in the first",
+    reply("+Connection: keep-alive"),
+    "RFC 9110 §5.3",
+)
 case(
     "refused-cut",
     "refuses, and ends TCP in the middle of the body",

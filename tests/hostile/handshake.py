@@ -651,3 +651,80 @@ case(
     rule="RELIABILITY: it ends quietly",
     over=PLAIN,
 )
+for id, does, data in (
+    ("request", "sends a good request without TLS on a port with it", request()),
+    ("garbage", "sends garbage on a port with TLS", b"\xff" * 100),
+    ("banner", "greets like a mail server on a port with TLS", b"220 mail ESMTP\r\n"),
+    ("hello-cut", "sends half of a TLS handshake and ends TCP", client_hello()[:40]),
+):
+    case(
+        f"plain-on-tls-{id}",
+        does,
+        data,
+        fin,
+        expect="no answer",
+        rule="RELIABILITY: it ends quietly, with one line in the log",
+        over=("serve+tls (plain)",),
+        cut=False,
+    )
+case(
+    "tls-stalls",
+    "begins a TLS handshake and says nothing more",
+    client_hello()[:40],
+    expect="no answer",
+    rule="RELIABILITY: open_timeout",
+    over=("serve+tls (plain)",),
+    within=SLOW,
+    cut=False,
+)
+for step, how in ((fin, "ends"), (rst, "resets")):
+    case(
+        f"tls-left-{step.__name__}",
+        f"makes the TLS handshake and {how} TCP",
+        step,
+        expect="no answer",
+        rule="RELIABILITY: nothing is left behind",
+        over=("serve+tls",),
+        cut=False,
+    )
+
+# ------------------------------------------------------------------- dear requests
+
+for id, does, value in (
+    ("commas", "offers 8000 extensions without a name", "," * 8000),
+    ("names", "offers 4000 extensions that nobody knows", "a," * 4000),
+    ("parameters", "offers an extension with 4000 parameters", "permessage-deflate" + ";x" * 3900),
+    ("offers", "offers permessage-deflate 380 times, wrongly", "permessage-deflate;x," * 380),
+    ("quotes", "offers 8000 quotation marks", '"' * 8000),
+):
+    case(
+        f"dear-{id}",
+        does,
+        request(f"+Sec-WebSocket-Extensions: {value}"),
+        HELLO,
+        BYE,
+        expect=OK,
+        rule="docs/explanation/security.md: offers of over 2 KiB are declined",
+        over=(*HOSTED,),
+        cut=False,
+    )
+case(
+    "dear-subprotocols",
+    "offers 4000 subprotocols",
+    request("+Sec-WebSocket-Protocol: " + "a," * 3990 + "chat"),
+    HELLO,
+    BYE,
+    expect="101; Sec-WebSocket-Protocol: chat; 'hello' peer closes 1000",
+    rule="RFC 6455 §4.2.2",
+    options={"subprotocols": ["chat"]},
+    over=HOSTED,
+    cut=False,
+)
+case(
+    "subprotocol-not-ascii",
+    "offers a subprotocol in Latin-1",
+    request("+Sec-WebSocket-Protocol: chat, \xe9"),
+    expect="400",
+    rule="RFC 6455 §4.1: a token",
+    options={"subprotocols": ["chat"]},
+)

@@ -329,7 +329,7 @@ def _over_stream(stage: Stage, secure: Tls | None) -> Source:
 
 
 def _source(stage: Stage, tls: Tls) -> Source:
-    name = stage.source
+    name = stage.source.removesuffix(" (plain)")
     secure = tls if name.endswith("+tls") else None
     return {
         "socket+headers": lambda: over_socket_with_headers,
@@ -358,7 +358,7 @@ async def _listening(stage: Stage, tls: Tls) -> AsyncIterator[None]:
     """A source that listens, and a peer that has connected to it."""
     source = _source(stage, tls)
     async with source(stage.handler, **stage.case.options) as address:
-        if address.context is not None:
+        if address.context is not None and not stage.source.endswith("(plain)"):
             # Not by name: that is looked up in a thread, for which the clock does not wait.
             stage.peer = peer = TlsPeer(
                 *await asyncio.open_connection("127.0.0.1", address.port, ssl=address.context)
