@@ -290,6 +290,12 @@ def full_inbox(server: Server) -> socket.socket:
     return sock
 
 
+def full_inbox_text(server: Server) -> socket.socket:
+    sock = opened(server, "/deaf")
+    pushed(sock, frame(1, b"x" * 65532 + "\U0001f600".encode()) * 4, 16 << 20)
+    return sock
+
+
 def full_inbox_compressed(server: Server) -> socket.socket:
     sock = opened(server, "/deaf", DEFLATE)
     pushed(sock, frame(2, squeezed(bytes(MAX_MESSAGE)), rsv1=True) * 50, 1 << 20)
@@ -301,13 +307,14 @@ def unread(server: Server) -> socket.socket:
 
 
 MEMORY: dict[str, tuple[Callable[[Server], socket.socket], int]] = {
-    "connected, and silent": (silent, 50),
-    "16 KB of a request": (half_head, 50),
-    "open, idle": (idle, 100),
+    "connected, and silent": (silent, 200),
+    "16 KB of a request": (half_head, 200),
+    "open, idle": (idle, 200),
     "open, compression used": (compressed, 100),
     "1 MiB of a message, but a byte": (half_message, 10),
     "1 MiB of it in fragments of 16 bytes": (half_fragments, 5),
     "an inbox that nobody empties": (full_inbox, 10),
+    "the same, of text with an emoji in it": (full_inbox_text, 10),
     "the same, of compressed messages": (full_inbox_compressed, 10),
     "what we send and it does not read": (unread, 10),
 }
@@ -358,6 +365,7 @@ def main() -> None:
     """Measure, and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", default=",".join(SOURCES), help="which, with commas")
+    parser.add_argument("--row", default="", help="only rows whose names have this")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--pem", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -373,6 +381,8 @@ def main() -> None:
             print(f"| {title} | {' | '.join(sources)} |")
             print("| --- |" + " ---: |" * len(sources))
             for name, row in rows.items():
+                if options.row not in name:
+                    continue
                 cells = [measure(source, pem, row) for source in sources]
                 print(f"| {name} | {' | '.join(cells)} |", flush=True)
             print()
