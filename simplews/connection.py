@@ -460,9 +460,19 @@ class AioBase:
             await asyncio.shield(self._cleaning)
 
     def exception(self) -> ConnectionClosed | None:
-        """What ended the connection, or None while it is open or after a normal end."""
+        """
+        What ended the connection, or None while it is open and after a normal end.
+
+        Once the connection is gone, a Close of ours that nobody answered is no normal
+        end either: of what was sent before, some may not have arrived.
+
+        Spec: RFC 6455 §7.1.4.
+        """
         ending = self._link.ending
-        return None if ending is None or ending.normal else ConnectionClosed(ending)
+        if ending is None:
+            return None
+        unclean = ending.unanswered and self._link.state is State.CLOSED
+        return ConnectionClosed(ending) if unclean or not ending.normal else None
 
     def add_cleanup(self, function: Cleanup) -> None:
         """

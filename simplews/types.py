@@ -248,6 +248,11 @@ class Ending:
         return self.code in (1000, 1001, 1005) or (self.delegated and self.by == "peer")
 
     @property
+    def unanswered(self) -> bool:
+        """Whether no Close has come back for ours."""
+        return self.by == "us" and self.received is None and not self.delegated
+
+    @property
     def _first(self) -> Close:
         if self.by == "peer" and self.received is not None:
             return self.received

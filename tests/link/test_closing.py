@@ -67,6 +67,30 @@ async def test_a_closing_handshake(role: type) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("peer_does", ["answer", "nothing", "go"])
+async def test_exception_tells_whether_our_close_was_answered(role: type, peer_does: str) -> None:
+    """RFC 6455 §7.1.4: without an answer, what was sent before may not have arrived."""
+    async with opened(role, close_timeout=5) as (ws, peer):
+        await ws.send("is it there?")
+        closing = asyncio.ensure_future(ws.close())
+        await asyncio.sleep(0)
+        assert ws.exception() is None  # the answer may still come
+        if peer_does == "answer":
+            await answer_close(peer)
+        elif peer_does == "go":
+            peer.reset()
+        await closing
+        error = ws.exception()
+        if peer_does == "answer":
+            assert error is None
+        else:
+            assert error is not None
+            assert error.sent is not None and error.sent.code == CloseCode.NORMAL_CLOSURE
+            assert error.received is None
+            assert "no Close came back" in str(error)
+
+
+@pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("timeout", [0, 5])
 @pytest.mark.parametrize("state", ["idle", "short", "large", "fragments", "full inbox", "stream"])
 @pytest.mark.parametrize("peer_does", ["nothing", "flood", "answer, but not end TCP"])
