@@ -82,7 +82,7 @@ async def give(end: End) -> None:
 async def close(end: End) -> None:
     """Close when we are told."""
     await end.receive()
-    await _close(end)
+    await _close(end, "silent")
 
 
 async def stalled(end: End) -> None:
@@ -93,15 +93,15 @@ async def stalled(end: End) -> None:
                 await end.send(CHUNK)
     except TimeoutError:
         pass
-    await _close(end)
+    await _close(end, "stalled")
 
 
-async def _close(end: End) -> None:
+async def _close(end: End, how: str) -> None:
     begin = time.monotonic()
     try:
         await end.close()
     finally:
-        emit("closed", took=time.monotonic() - begin)
+        emit("closed", how=how, took=time.monotonic() - begin)
 
 
 CANCELS = 10_000

@@ -120,7 +120,7 @@ RULES: dict[str, Rule] = {
         lambda f: (
             _within(f["receive_p"], 2.2)
             and _within(f["send_p"], 2.2)
-            and f["codes"].keys() <= {"1006", "1011"}
+            and f["codes"].keys() <= {"1006", "1011", "None"}  # callbacks are told no code
         ),
         lambda f: (
             f"{_times(f['receive_p'], 'p')}, {_times(f['send_p'], 'p')}; {_codes(f['codes'])}"

@@ -131,9 +131,9 @@ def show(record: dict[str, Any]) -> None:
     )
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure."""
-    options = arguments()
+    options = arguments(argv)
     if options.list:
         print("\n".join([*scenarios.SCENARIOS, "", *(who.name for who in everybody())]))
         return 0
@@ -155,7 +155,11 @@ def main() -> int:
     begin = time.monotonic()
     records = []
     for scenario in only:
-        jobs = 1 if scenario in scenarios.ALONE else options.jobs
+        jobs = options.jobs
+        if scenario in scenarios.ALONE:
+            jobs = 1
+        elif scenario in scenarios.WAITING:
+            jobs *= 3
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             running = [pool.submit(measure, scenario, who, scale) for who in contenders]
             for future in running:

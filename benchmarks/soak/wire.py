@@ -336,6 +336,9 @@ class Relay:
     def __init__(self, port: int) -> None:
         self._target = port
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        # A fixed buffer: one that the kernel enlarges goes on taking bytes for a while
+        # after it has gone dark, and a sender takes that for a sign of life.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self._wake, self._woken = socket.socketpair()
         self._sockets: list[socket.socket] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
