@@ -212,6 +212,8 @@ class Outbox:
             for part in parts:
                 size = len(part)
                 if sent < size:
+                    if self._behind and transport.is_closing():
+                        return  # it has found the connection lost at the part before
                     self._behind = True
                     transport.write(memoryview(part)[sent:] if sent else part)
                 sent = sent - size if sent > size else 0
@@ -219,6 +221,8 @@ class Outbox:
             self._behind = True
             if _LINES_UNBOUNDED:
                 for part in parts:
+                    if transport.is_closing():
+                        return
                     transport.write(part)
             else:
                 transport.writelines(parts)  # copies nothing, since Python 3.12

@@ -464,3 +464,22 @@ async def test_a_task_that_only_sends_what_is_no_trouble_lets_others_run(what: s
         assert turns >= 6
         turns = 1000
         ws.abort()
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("size", [10, 3000, 20_000])
+async def test_nothing_is_given_to_a_transport_that_has_found_the_end(
+    role: type, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else asyncio logs "socket.send() raised exception." for each part behind the fifth."""
+    async with opened(role, tcp=True) as (ws, peer):
+        await peer.write(frame(TEXT, "x", mask=peer.masks) * 100)
+        assert await ws.receive() == "x"
+        # Nobody has looked at the socket yet, so replies are held, and written to it.
+        peer.reset()
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await ws.send(b"x" * size)
+                await ws.receive()
+        await ws.wait_closed()
+        assert not caplog.records
