@@ -2,7 +2,9 @@
 The two programs of the long run: a server and its clients, which keep books.
 
     python mixed.py server PORT
-    python mixed.py clients PORT SECONDS WORKERS SEED
+    python mixed.py clients PORT SECONDS ROUNDS WORKERS SEED
+
+After each round the clients rest, until a line comes on stdin.
 
 Every message has a number, and every connection, at either end, leaves a `Book` as a
 line of JSON on stdout: what was sent, what came, and how it ended. long.py compares.
@@ -34,8 +36,8 @@ from simplews import (
     serve,
 )
 
-# Short, so that a connection that has gone dark is found soon; and a limit that only a
-# wait without an end can reach.
+# Short, so that a connection that has gone dark is found soon; and seconds without any
+# progress that only a wait without an end can reach.
 OPTIONS: dict[str, Any] = {
     "ping_interval": 1,
     "ping_timeout": 1,
@@ -82,6 +84,12 @@ class Book:
     raised: bool = False
     hung: bool = False
 
+    def __post_init__(self) -> None:
+        self.deadline = asyncio.timeout(HUNG)
+
+    def _progress(self) -> None:
+        self.deadline.reschedule(asyncio.get_running_loop().time() + HUNG)
+
     async def send(self, ws: AioBase, body: bytes, pieces: int = 0) -> None:
         """Send the next message, in so many fragments if *pieces* is not 0."""
         number = self.sent
@@ -92,10 +100,12 @@ class Book:
         except BaseException:
             self.unsure.append(number)
             raise
+        self._progress()
 
     def enter(self, data: str | bytes | None) -> bytes:
         """Check a message that came; its body."""
         assert isinstance(data, bytes)
+        self._progress()
         number, crc, _ = HEAD.unpack_from(data)
         body = data[HEAD.size :]
         self.got += 1
@@ -130,6 +140,13 @@ def emit(facts: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def report(**facts: Any) -> None:
+    """Tell how many tasks and descriptors there are, after a collection."""
+    gc.collect()
+    files = len(os.listdir("/proc/self/fd")) - 1
+    emit({"report": True, "tasks": len(asyncio.all_tasks()), "files": files, **facts})
+
+
 # ---------------------------------------------------------------------------- server
 
 
@@ -143,7 +160,7 @@ class Service:
         _, kind, number, *more = ws.request.path.split("/")
         book = Book(int(number), "server", kind)
         try:
-            async with asyncio.timeout(HUNG):
+            async with book.deadline:
                 await getattr(self, f"on_{kind}")(ws, book, *map(int, more))
         except ConnectionClosed:
             book.raised = True
@@ -183,11 +200,9 @@ async def server(port: int) -> None:
 
     def command() -> None:
         data = os.read(0, 4096)
-        if b"report" in data:
-            gc.collect()
-            tasks = len(asyncio.all_tasks())
-            emit({"report": True, "tasks": tasks, "files": len(os.listdir("/proc/self/fd")) - 1})
-        if not data:
+        if data:
+            report()
+        else:
             loop.remove_reader(0)
             over.set()
 
@@ -203,16 +218,15 @@ async def server(port: int) -> None:
 class Clients:
     """Workers that open one connection after the other, each of another kind."""
 
-    def __init__(self, port: int, seconds: float, seed: int) -> None:
+    def __init__(self, port: int, seed: int) -> None:
         self._url = f"ws://127.0.0.1:{port}"
         self._random = random.Random(seed)
-        self._end = asyncio.get_running_loop().time() + seconds
         self._next = 0
         self._noise = self._random.randbytes(4_000_000)
 
-    async def work(self) -> None:
-        """One worker's life."""
-        while asyncio.get_running_loop().time() < self._end:
+    async def work(self, end: float) -> None:
+        """One worker's life, until *end* on the loop's clock."""
+        while asyncio.get_running_loop().time() < end:
             kind = self._random.choices(KINDS, WEIGHTS)[0]
             await self._one(kind)
             await asyncio.sleep(self._random.random() * 0.05)
@@ -224,7 +238,7 @@ class Clients:
         compression = self._random.choice([None, "deflate"])
         ws: AioClient | None = None
         try:
-            async with asyncio.timeout(HUNG):
+            async with book.deadline:
                 ws = await AioClient.connect(
                     self._url + path, open_timeout=5, compression=compression, **OPTIONS
                 )
@@ -395,16 +409,23 @@ KINDS = ("echo", "big", "upload", "slow", "cancel", "abort", "room")
 WEIGHTS = (6, 2, 3, 3, 3, 1, 4)
 
 
-async def clients(port: int, seconds: float, workers: int, seed: int) -> None:
-    """Run the workers, and tell what is left of them."""
+async def clients(port: int, seconds: float, rounds: int, workers: int, seed: int) -> None:
+    """Let the workers do *rounds* rounds that take *seconds* together."""
+    loop = asyncio.get_running_loop()
+    go = asyncio.Event()
+    loop.add_reader(0, lambda: os.read(0, 4096) and go.set())
+    work = Clients(port, seed)
     print("READY", flush=True)
-    before = len(os.listdir("/proc/self/fd"))
-    work = Clients(port, seconds, seed)
-    await asyncio.gather(*(work.work() for _ in range(workers)))
-    await asyncio.sleep(0.5)
-    gc.collect()
-    files = len(os.listdir("/proc/self/fd")) - before
-    emit({"report": True, "tasks": len(asyncio.all_tasks()) - 1, "files": files})
+    for _ in range(rounds):
+        await go.wait()
+        go.clear()
+        end = loop.time() + seconds / rounds
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(work.work(end))
+        await asyncio.sleep(0.1)
+        report(rest=True)
+    loop.remove_reader(0)
 
 
 def main() -> None:
@@ -414,8 +435,8 @@ def main() -> None:
     if role == "server":
         asyncio.run(server(int(arguments[0])))
     else:
-        port, seconds, workers, seed = arguments
-        asyncio.run(clients(int(port), float(seconds), int(workers), int(seed)))
+        port, seconds, *numbers = arguments
+        asyncio.run(clients(int(port), float(seconds), *map(int, numbers)))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Turn the files that run.py and long.py wrote into RESULTS.md and its pictures.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -159,9 +160,8 @@ def long_section(long: dict[str, Any]) -> list[str]:
     faults = ", ".join(f"{name} {number:,}" for name, number in sorted(long["faults"].items()))
     kinds = ", ".join(f"{name} {number:,}" for name, number in sorted(long["kinds"].items()))
     memory = [
-        f"{name}: {figures['first_mb']:.1f} MB in the second tenth of the time, "
-        f"{figures['last_mb']:.1f} MB in the last"
-        for name, figures in long["memory"].items()
+        f"{name} {', '.join(f'{point:.1f}' for point in points)}"
+        for name, points in long["rests"].items()
     ]
     return [
         "## The long run",
@@ -173,26 +173,29 @@ def long_section(long: dict[str, Any]) -> list[str]:
         "",
         f"Connections by kind: {kinds}.",
         f"Faults: {faults}.",
-        f"Memory: {'; '.join(memory)}.",
+        "",
+        f"The load rests {long['rounds']} times, until every connection is closed at both ends;",
+        f"memory then, in MB: {'; '.join(memory)}.",
         "",
         "![memory over the time](memory.svg)",
     ]
 
 
 def picture(long: dict[str, Any]) -> str:
-    """The memory curve, in multiples of what it is after a tenth of the time."""
-    curves = long["curves"]
+    """The memory under load and at rest, in multiples of the first rest."""
+    curves, rests = long["curves"], long["rests"]
     number = min(len(curve) for curve in curves.values())
-    each = max(1, number // 150)
+    count = min(number, 120)
     series: list[svg.Series] = []
     for name, curve in curves.items():
-        base = long["memory"][name]["first_mb"]
-        points = [max(curve[i : i + each]) / base for i in range(0, number, each)]
-        series.append((name, points))
-    count = len(series[0][1])
+        base = rests[name][0]
+        cuts = [round(i * number / count) for i in range(count + 1)]
+        load = [max(curve[a:b]) / base for a, b in itertools.pairwise(cuts)]
+        level = [rests[name][i * len(rests[name]) // count] / base for i in range(count)]
+        series += [(f"{name}, load", load), (f"{name}, at rest", level)]
     marks = {round(i * (count - 1) / 10): long["minutes"] * i / 10 for i in range(11)}
-    steps = [f"{marks[i]:.2g} min" if i in marks else "" for i in range(count)]
-    title = f"Memory over {long['minutes']:g} minutes of load with faults; × after a tenth"
+    steps = [f"{marks[i]:.2g}" if i in marks else "" for i in range(count)]
+    title = f"Memory in {long['minutes']:g} minutes of load with faults; × the first rest"
     return svg.lines(title, steps, series)
 
 
@@ -201,6 +204,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().partition("\n")[0])
     parser.add_argument("--results", type=Path, nargs="+", default=[HERE / "results.json"])
     parser.add_argument("--long", type=Path, default=HERE / "long.json")
+    parser.add_argument("--json", type=Path, help="write all of the results into one file")
     parser.add_argument("--dir", type=Path, default=HERE, help="of RESULTS.md; default: here")
     options = parser.parse_args()
     measured = results.Results([], [])
@@ -211,6 +215,8 @@ def main() -> int:
         kept = (r for r in measured.records if (r["scenario"], r["contender"]) not in new)
         measured.records = [*kept, *more.records]
     long = json.loads(options.long.read_text()) if options.long.exists() else None
+    if options.json:
+        options.json.write_text(measured.dump())
     (options.dir / "RESULTS.md").write_text(page(measured, long))
     if long is not None:
         (options.dir / "memory.svg").write_text(picture(long))
