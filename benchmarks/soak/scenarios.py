@@ -32,11 +32,16 @@ from soak.wire import (
     Unexpected,
     bomb,
     header,
+    readable,
     request,
     response,
 )
 
 MEGABYTE = 1_000_000
+
+# Seconds for what takes long because a contender is slow, or the machine busy.
+LONG = 30.0
+
 Figures = dict[str, Any]
 
 
@@ -156,7 +161,7 @@ def ping_flood(stage: Stage, scale: Scale) -> Figures:
     with stage.play():
         raw = stage.open("/sink", room=4096)
         pings = raw.frame(PING, bytes(125)) * 500
-        taken = raw.push(pings, scale.pings // 500, limit=12)
+        taken = raw.push(pings, scale.pings // 500, limit=LONG)
         stage.settle()
         return {**_memory(stage), "cpu_s": stage.watch.cpu(), "taken_mb": taken / 1e6}
 
@@ -171,9 +176,9 @@ def compressed_bomb(stage: Stage, scale: Scale) -> Figures:
         raise Unfit("it does not compress")
     with stage.play(max_size=MEGABYTE):
         raw = stage.open("/sink", deflate=True)
-        raw.push(raw.frame(BINARY, payload, rsv1=True), 1, limit=12)
+        raw.push(raw.frame(BINARY, payload, rsv1=True), 1, stall=5)
         code, seconds = raw.finish(10)
-        app = _ended(stage, "/sink", 1)
+        app = _ended(stage, "/sink", 5)
         return {
             **_memory(stage),
             "code": code,
@@ -189,15 +194,15 @@ def empty_fragments(stage: Stage, scale: Scale) -> Figures:
         raw = stage.open("/sink")
         raw.sock.sendall(raw.frame(TEXT, b"", fin=False))
         many = raw.frame(CONTINUATION, b"", fin=False) * 10_000
-        taken = raw.push(many, scale.fragments // 10_000, limit=8, stall=4)
+        taken = raw.push(many, scale.fragments // 10_000, limit=LONG, stall=5)
         complete = taken == len(many) * (scale.fragments // 10_000)
         if complete:
             # What is not refused must work: the message ends, and the next one comes.
             with contextlib.suppress(OSError):
                 raw.send(CONTINUATION, b"")
                 raw.send(CLOSE, b"\x03\xe8")
-        code, _ = raw.finish(4)
-        figures = {**_memory(stage), "code": code, "app": _ended(stage, "/sink", 1)}
+        code, _ = raw.finish(LONG)
+        figures = {**_memory(stage), "code": code, "app": _ended(stage, "/sink", 5)}
         return {**figures, "cpu_s": stage.watch.cpu()}
 
 
@@ -280,8 +285,7 @@ class Partner(threading.Thread):
         for raw in self._raws:
             raw.sock.setblocking(False)
         while raws and not self._over.is_set():
-            readable, _, _ = select.select(list(raws), [], [], 0.05)
-            for sock in readable:
+            for sock in readable(list(raws), 0.05):
                 raw = raws[sock]
                 try:
                     raw._fill(0.001)
@@ -406,8 +410,7 @@ def _drip(
         i = min(i + 1, len(text) - 5)
         until = time.monotonic() + 0.2
         while (wait := until - time.monotonic()) > 0 and left:
-            readable, _, _ = select.select(left, [], [], wait)
-            for sock in readable:
+            for sock in readable(left, wait):
                 try:
                     data = sock.recv(4096)
                 except OSError:
@@ -646,14 +649,17 @@ def shutdown(stage: Stage, scale: Scale) -> Figures:
         raise Unfit("a client is no server")
     with stage.play():
         raws = [stage.open("/sink") for _ in range(scale.connections)]
+        stage.settle()
+        stage.watch.mark()
         stage.running.tell("stop")
         begin = time.monotonic()
-        codes, last = _farewell(raws, 8.0)
-        event = stage.running.event("stopped", max(begin + 8 - time.monotonic(), 0))
+        codes, last = _farewell(raws, 10.0)
+        event = stage.running.event("stopped", max(begin + 10 - time.monotonic(), 0))
         text = stage.running.errors()
         return {
             "codes": dict(codes),
             "tcp_s": last - begin,
+            "cpu_s": stage.watch.cpu(),
             "took_s": None if event is None else event["took"],
             "stderr": text.count("\n"),
             "text": text[-300:],

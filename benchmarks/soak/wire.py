@@ -325,6 +325,16 @@ def _read_head(sock: socket.socket) -> tuple[bytes, bytes]:
     return head, early
 
 
+def readable(socks: list[socket.socket], timeout: float | None) -> list[socket.socket]:
+    """Those of *socks* that can be read; as ``select.select``, for any descriptor."""
+    poll = select.poll()
+    by_number = {sock.fileno(): sock for sock in socks}
+    for number in by_number:
+        poll.register(number, select.POLLIN)
+    found = poll.poll(None if timeout is None else timeout * 1000)
+    return [by_number[number] for number, _ in found]
+
+
 class Relay:
     """
     Passes bytes on between its clients and *port*, until it goes dark.
@@ -367,10 +377,10 @@ class Relay:
         other: dict[socket.socket, socket.socket] = {}
         watched: list[socket.socket] = [self._listener, self._woken]
         while True:
-            readable, _, _ = select.select(watched, [], [])
-            if self._woken in readable:
+            ready = readable(watched, None)
+            if self._woken in ready:
                 return
-            for sock in readable:
+            for sock in ready:
                 if sock is self._listener:
                     near, _ = sock.accept()
                     far = socket.create_connection(("127.0.0.1", self._target))
