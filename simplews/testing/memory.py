@@ -101,9 +101,8 @@ async def pair(
         def tell() -> list[str]:
             return [f"{_name(end)}: {_state(end)}" for end in ends]
 
-        joined = _Joined(
-            f"ws://localhost{target}", headers=headers, **{**options, **(client or {})}
-        )
+        ours: dict[str, Any] = {"headers": headers, **options, **(client or {})}
+        joined = _Joined(f"ws://localhost{target}", **ours)
         joined.end = near
         host = _Host(handler, {**options, **(server or {})})
         stack.push_async_callback(host.close)
@@ -203,9 +202,13 @@ class _Host:
         if self._server is not None:
             reader, writer = await streams_of_socket(sock)
             self._server._connected(reader, writer)
-            # Not `gather`: of a client that was refused there is no server's end.
+            # One behind the other: of a client that is refused there is no server's end.
             ws = await client._open()
-            return ws, await self._opened
+            try:
+                return ws, await self._opened
+            except BaseException:
+                await _gone([ws])
+                raise
         options = dict(self._options)
         connection: type[AioServer] = options.pop("connection", AioServer)
         accepting = connection.accept(sock=sock, **options)

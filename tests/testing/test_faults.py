@@ -112,8 +112,8 @@ async def test_split_gives_the_reader_pieces_of_that_size(size: int) -> None:
     data = bytes(range(100))
     async with between(Faults(split=size)) as (client, server):
         await client.write(data)
-        got = []
-        while sum(map(len, got)) < len(data):
+        got: list[bytes] = []
+        while len(b"".join(got)) < len(data):
             got.append(await server.read())
         assert b"".join(got) == data
         assert {len(piece) for piece in got[:-1]} == {size}
@@ -256,9 +256,16 @@ async def test_writing_to_an_end_that_is_gone_is_a_reset() -> None:
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    for wrong in ({"split": 0}, {"split": ()}, {"split": (1, 0)}, {"delay": -1}, {"rate": 0}):
+    wrongs: list[dict[str, Any]] = [
+        {"split": 0},
+        {"split": ()},
+        {"split": (1, 0)},
+        {"delay": -1},
+        {"rate": 0},
+    ]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
-            Faults(**wrong)  # type: ignore[arg-type]
+            Faults(**wrong)
     way = Way()
     with pytest.raises(ValueError, match="direction"):
         Faults(way, way)
@@ -325,10 +332,7 @@ async def test_a_proxy_in_front_of_a_port() -> None:
 
 async def test_resetting_the_connections_of_a_proxy_concerns_no_new_one() -> None:
     faults = Faults()
-    async with (
-        serve(echo, "127.0.0.1", 0) as server,
-        faults.proxy("127.0.0.1", server.port) as port,
-    ):
+    async with serve(echo) as server, faults.proxy(port=server.port) as port:
         for _ in range(3):
             ws = await AioClient.connect(f"ws://127.0.0.1:{port}/")
             await ws.send("x")
