@@ -1,7 +1,8 @@
 """The testing kit: real connections without ports, faults, and a clock that jumps."""
 
+from .asgi import ASGIClient, connect_asgi
 from .clock import ClockLoop
 from .faults import Faults, Way
 from .memory import PairOptions, pair
 
-__all__ = ["ClockLoop", "Faults", "PairOptions", "Way", "pair"]
+__all__ = ["ASGIClient", "ClockLoop", "Faults", "PairOptions", "Way", "connect_asgi", "pair"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import linecache
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import Any
 
 from .clock import ClockLoop
 
-__all__ = ["UNSET", "Deadline", "Unset", "seconds_or_default"]
+__all__ = ["UNSET", "Deadline", "Unset", "place_of", "seconds_or_default"]
 
 #: Seconds that the kit waits by default; on a `ClockLoop` they would pass at once, and
 #: tests let minutes pass on purpose.
@@ -85,11 +86,28 @@ def _place(traceback: TracebackType | None) -> str | None:
     """The last line of somebody else's code that was running, and its text."""
     found = None
     while traceback is not None:
-        frame = traceback.tb_frame
-        # By module: what is compiled has file names of its own.
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in ("asyncio", "simplews"):
-            found = frame.f_code.co_filename, traceback.tb_lineno
+        if not _is_ours(traceback.tb_frame):
+            found = traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
         traceback = traceback.tb_next
-    if found is None:
-        return None
-    return f"{found[0]}:{found[1]}: {linecache.getline(*found).strip()}"
+    return None if found is None else _line(*found)
+
+
+def place_of(task: asyncio.Task[Any]) -> str:
+    """The line of somebody else's code at which *task* waits, and its text."""
+    found = "a place unknown"
+    inner: Any = task.get_coro()
+    while inner is not None:
+        frame = getattr(inner, "cr_frame", None) or getattr(inner, "gi_frame", None)
+        if frame is not None and not _is_ours(frame):
+            found = _line(frame.f_code.co_filename, frame.f_lineno)
+        inner = getattr(inner, "cr_await", None) or getattr(inner, "gi_yieldfrom", None)
+    return found
+
+
+def _is_ours(frame: FrameType) -> bool:
+    # By module: what is compiled has file names of its own.
+    return frame.f_globals.get("__name__", "").partition(".")[0] in ("asyncio", "simplews")
+
+
+def _line(file: str, number: int) -> str:
+    return f"{file}:{number}: {linecache.getline(file, number).strip()}"
