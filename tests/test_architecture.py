@@ -36,6 +36,9 @@ NEIGHBOURS = {frozenset({"errors", "types"})}
 # What simplews needs at run time; the optional parts go through importlib.
 REQUIRED = {"certifi", "h11", "wsproto"}
 
+# What a program loads of its own accord, which then has it.
+PLUGINS = {"simplews.testing.fixtures": {"pytest", "pytest_asyncio"}}
+
 # Nothing that parses, frames, masks, inflates or negotiates does I/O, reads a
 # clock or starts a task.
 WAITING = {
@@ -135,6 +138,7 @@ def test_only_what_is_required_is_imported(path: Path) -> None:
     for module, line in imports_of(path):
         top = module.split(".")[0]
         known = of_ours(module) or top in sys.stdlib_module_names or top in REQUIRED
+        known = known or top in PLUGINS.get(name_of(path), ())
         assert known, f"{path}:{line}: {module}"
 
 

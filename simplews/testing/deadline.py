@@ -74,12 +74,17 @@ class Deadline:
         try:
             await self._timer.__aexit__(kind, error, traceback)
         except TimeoutError:
-            place = _place(traceback)
-            lines = [f"{self._what} took longer than {self._seconds:g} s"]
-            if place is not None:
-                lines.append(f"it waited at {place}")
-            message = "\n  ".join([*lines, *self._tell(), "timeout= gives it more time"])
-            raise TimeoutError(message) from error
+            raise TimeoutError(self._message(traceback)) from error
+        # A fixture's block is left in another task than the one that was cancelled.
+        if error is None and self._timer.expired():
+            raise TimeoutError(self._message(None))
+
+    def _message(self, traceback: TracebackType | None) -> str:
+        lines = [f"{self._what} took longer than {self._seconds:g} s"]
+        place = _place(traceback)
+        if place is not None:
+            lines.append(f"it waited at {place}")
+        return "\n  ".join([*lines, *self._tell(), "timeout= gives it more time"])
 
 
 def _place(traceback: TracebackType | None) -> str | None:
