@@ -684,7 +684,9 @@ class WireLink:
         """Drop the connection without a closing handshake."""
         if self.ending is None:
             self._end(Ending("lost", why="abort() was called on our side"))
-        self._transport.abort()
+        # asyncio's, when it has closed behind the last of its buffer, has no loop any more.
+        if self.state is not State.CLOSED:
+            self._transport.abort()
 
     def on_closed(self, callback: Callable[[], None]) -> None:
         """Call *callback* once, when the transport is gone; now, if it is."""

@@ -441,3 +441,19 @@ async def test_a_reset_is_1006_and_what_was_read_stays(role: type, messages: int
             await ws.receive()
         assert caught.value.code == 1006
         assert closed(ws)
+
+
+async def test_abort_after_the_end_is_harmless() -> None:
+    """asyncio's transports have no loop any more when they close behind buffered bytes."""
+    async with opened(tcp=True) as (ws, peer):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while True:
+                    await ws.send(b"x" * 10_000)
+        assert ws.wsock.transport.get_write_buffer_size() > 0
+        await peer.send_close(1000)
+        await asyncio.sleep(1)
+        assert await peer.at_end()
+        await ws.wait_closed()
+        ws.abort()
+        assert ws.close_code == 1000
