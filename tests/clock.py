@@ -11,13 +11,15 @@ import pytest
 
 from simplews.testing import ClockLoop
 
+from .cut import CutClockLoop
+
 __all__ = ["ClockLoop", "no_complaint", "nothing_left", "pytest_asyncio_loop_factories"]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Any]:
     """pytest-asyncio: the loop of every test in the folder."""
-    return {"clock": ClockLoop}
+    return {"clock": CutClockLoop if config.getoption("cut") else ClockLoop}
 
 
 @pytest.fixture(autouse=True)

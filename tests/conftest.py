@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import simplews
 
+from .cut import CutLoop
 from .tls import Tls
 
 DEADLINE = pytest.StashKey[Any]()
@@ -20,9 +22,43 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_report_header() -> str:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Other networks to run the tests on."""
+    group = parser.getgroup("simplews")
+    group.addoption(
+        "--cut",
+        action="store_true",
+        help="cut everything that crosses the network into single bytes; see tests/cut.py",
+    )
+
+
+class CutNetwork:
+    """The plugin behind ``--cut``, for the folders that are not on a clock of their own."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_asyncio_loop_factories(self, config: Any, item: Any) -> Mapping[str, Any]:
+        """pytest-asyncio: the loop of every test."""
+        return {"cut": CutLoop}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options."""
+    if config.getoption("cut"):
+        config.pluginmanager.register(CutNetwork())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip, and say so, what cannot be on a network that cuts."""
+    if config.getoption("cut"):
+        for item in items:
+            if item.get_closest_marker("whole"):
+                item.add_marker(pytest.mark.skip(reason="counts on whole reads, and this is --cut"))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
     """Say what is tested: the checkout, or an installed wheel."""
-    return f"simplews {version('simplews')} from {simplews.__path__[0]}"
+    cut = ", on a network that cuts into single bytes" if config.getoption("cut") else ""
+    return f"simplews {version('simplews')} from {simplews.__path__[0]}{cut}"
 
 
 @pytest.hookimpl(tryfirst=True)
