@@ -30,6 +30,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="cut everything that crosses the network into single bytes; see tests/cut.py",
     )
+    group.addoption(
+        "--fault",
+        choices=["delay", "split", "slow"],
+        help="run tests/behaviour behind a relay that does this to both directions",
+    )
+    group.addoption(
+        "--thorough",
+        action="store_true",
+        help="run tests/faults at every byte instead of some",
+    )
 
 
 class CutNetwork:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import simplews
+import simplews.testing
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -21,6 +22,20 @@ def test_reference_has_every_public_name() -> None:
         re.findall(r"^\.\. auto\w+:: simplews\.(\w+)(?:\(\))?$", reference, re.MULTILINE)
     )
     assert documented == set(simplews.__all__) - {"__version__"}
+
+
+def test_reference_has_every_public_name_of_the_testing_kit() -> None:
+    reference = (ROOT / "docs" / "reference" / "testing.md").read_text(encoding="utf-8")
+    names = re.findall(
+        r"^\.\. auto\w+:: simplews\.testing\.(\w+)(?:\(\))?$", reference, re.MULTILINE
+    )
+    assert set(names) == set(simplews.testing.__all__)
+    fixtures = set(re.findall(r"^\| `(ws_\w+)` \|", reference, re.MULTILINE))
+    # Asked of the source: as a plugin it would be there for every test.
+    source = (Path(simplews.testing.__file__).parent / "fixtures.py").read_text(encoding="utf-8")
+    listed = re.search(r"^__all__ = \[(.*?)\]", source, re.MULTILINE)
+    assert listed is not None
+    assert fixtures == set(re.findall(r"\w+", listed[1]))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -19,6 +19,7 @@ import pytest
 
 from simplews import AioClient, AioServer, ConnectionClosed, serve
 from simplews import ConnectionError as OpenError
+from simplews.testing import Faults
 
 from .. import hosts
 from ..tls import Tls
@@ -29,7 +30,14 @@ Handler = Callable[[AioServer], Awaitable[object]]
 class Address:
     """Where a source listens, and how to get there."""
 
-    def __init__(self, port: int, context: ssl.SSLContext | None, path: str | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        context: ssl.SSLContext | None,
+        path: str | None = None,
+        faults: Faults | None = None,
+    ) -> None:
+        self.faults = faults
         self.port = port
         self.context = context
         self.path = path
@@ -59,6 +67,28 @@ class Source(Protocol):
     def __call__(
         self, handler: Handler, **options: Any
     ) -> AbstractAsyncContextManager[Address]: ...
+
+
+# What --fault does. Single bytes at the start of what comes together, and then pieces
+# that grow, so that megabytes get through; 4 MB/s for the same reason.
+FAULTS: dict[str, Callable[[], Faults]] = {
+    "delay": lambda: Faults(delay=0.002),
+    "split": lambda: Faults(split=[1] * 256 + [2**n - 1 for n in range(1, 17)]),
+    "slow": lambda: Faults(rate=4_000_000),
+}
+
+
+def behind(faults: Callable[[], Faults], source: Source) -> Source:
+    """*source*, behind a network with *faults*."""
+
+    @contextlib.asynccontextmanager
+    async def relayed(handler: Handler, **options: Any) -> AsyncIterator[Address]:
+        async with source(handler, **options) as address:
+            network = faults()
+            async with network.proxy("127.0.0.1", address.port, path=address.path) as port:
+                yield Address(port, address.context, faults=network)
+
+    return relayed
 
 
 class Tasks:
@@ -430,9 +460,17 @@ def server(request: pytest.FixtureRequest, tls: Tls, tmp_path: Path) -> Source:
     kind = str(request.param)
     if kind == "serve+unix" and not hasattr(socket, "AF_UNIX"):
         pytest.skip("this platform has no Unix sockets")
-    reason = impossible(request.node.name, kind, slowly=request.config.getoption("cut"))
+    fault = request.config.getoption("fault")
+    slowly = bool(fault) or request.config.getoption("cut")
+    reason = impossible(request.node.name, kind, slowly=slowly)
     if reason is not None:
         pytest.skip(f"{kind}: {reason}")
+    source = make_source(kind, tls, tmp_path)
+    return behind(FAULTS[fault], source) if fault else source
+
+
+def make_source(kind: str, tls: Tls, tmp_path: Path) -> Source:
+    """The source of this name."""
     if kind in ASGI_SOURCES:
         return ASGI_SOURCES[kind]()
     sources: dict[str, Source] = {

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -314,3 +315,16 @@ def test_every_example_is_run() -> None:
     """A new file in examples/ comes with a test that names it."""
     tests = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
     assert [path.name for path in EXAMPLES.glob("*.py") if path.name not in tests] == []
+
+
+def test_tests_of_a_chat() -> None:
+    """They import chat.py, so they are run where it is, as their first lines say."""
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_chat.py"],
+        cwd=EXAMPLES,
+        env={k: v for k, v in ENVIRONMENT.items() if k != "PYTHONSAFEPATH"},
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+    assert "5 passed" in run.stdout, run.stdout + run.stderr
