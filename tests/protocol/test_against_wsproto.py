@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
-from wsproto.events import Message as WsprotoMessage
 from wsproto.events import Ping as WsprotoPing
 from wsproto.events import Pong as WsprotoPong
-from wsproto.extensions import PerMessageDeflate
 
 from simplews.protocol.codec import Decoder, Encoder, Message
 from simplews.protocol.deflate import Agreement, Deflate
-from simplews.protocol.frames import Ping, Pong
 from simplews.types import Close
 
 from .by_hand import (
@@ -35,65 +31,12 @@ from .by_hand import (
     PONG,
     TEXT,
     F,
-    Outcome,
     byte_by_byte,
     close_payload,
     cut_at,
     feed,
 )
-
-# ----------------------------------------------------------------------- wsproto
-
-
-def wsproto_reads(
-    pieces: Iterable[bytes], server: bool, deflate: PerMessageDeflate | None = None
-) -> Outcome:
-    """What wsproto makes of *pieces*, in our words."""
-    role = ConnectionType.SERVER if server else ConnectionType.CLIENT
-    connection = Connection(role, [] if deflate is None else [deflate])
-    outcome = Outcome()
-    begun: list[str] | list[bytearray] = []
-    for piece in pieces:
-        if connection.state is not ConnectionState.OPEN or outcome.code is not None:
-            break
-        connection.receive_data(piece)
-        for event in connection.events():
-            if isinstance(event, WsprotoMessage):
-                begun.append(event.data)
-                if event.message_finished:
-                    outcome.messages.append(join(begun))
-                    begun = []
-            elif isinstance(event, WsprotoPing):
-                outcome.events.append(Ping(bytes(event.payload)))
-            elif isinstance(event, WsprotoPong):
-                outcome.events.append(Pong(bytes(event.payload)))
-            elif isinstance(event, CloseConnection):
-                if connection.state is ConnectionState.OPEN:
-                    outcome.code = event.code  # it found a violation
-                else:
-                    outcome.events.append(Close(event.code, event.reason or ""))
-    return outcome
-
-
-def join(parts: list[str] | list[bytearray]) -> Message:
-    if isinstance(parts[0], str):
-        return "".join(str(part) for part in parts)
-    return b"".join(bytes(part) for part in parts)
-
-
-def wsproto_deflate(
-    client_bits: int = 15,
-    server_bits: int = 15,
-    client_takeover: bool = True,
-    server_takeover: bool = True,
-) -> PerMessageDeflate:
-    """wsproto's extension, as if this had been agreed on."""
-    extension = PerMessageDeflate(
-        not client_takeover, client_bits, not server_takeover, server_bits
-    )
-    extension._enabled = True
-    return extension
-
+from .strangers import wsproto_deflate, wsproto_reads
 
 # --------------------------------------------------------------------- what is drawn
 
