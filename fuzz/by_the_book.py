@@ -18,6 +18,8 @@ CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 #: Choice: bytes that a compressed message may inflate to without a limit.
 INFLATE_LIMIT = 64 * 1024 * 1024
+#: Choice: a frame of over 4 EiB is too big even where there is no limit.
+LARGEST = 1 << 62
 #: Choice: how often one message may set BFINAL.
 MOST_FINAL = 64
 
@@ -208,7 +210,7 @@ class Reader:
             if payload or final:
                 payload = self._inflated(step, payload, final, limit - size)
             step.made = len(payload)
-        elif self.limit is not None and size + length > self.limit:
+        elif size + length > (LARGEST if self.limit is None else self.limit):
             raise Broken(1009)
         message.payload += payload
         if message.opcode == TEXT:
