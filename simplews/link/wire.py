@@ -684,7 +684,8 @@ class WireLink:
         """Drop the connection without a closing handshake."""
         if self.ending is None:
             self._end(Ending("lost", why="abort() was called on our side"))
-        # asyncio's, when it has closed behind the last of its buffer, has no loop any more.
+        # asyncio's transport does not know that it is gone if it had bytes to write
+        # when it was closed; to abort it then fails.
         if self.state is not State.CLOSED:
             self._transport.abort()
 
