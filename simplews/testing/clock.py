@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["ClockLoop"]
@@ -24,15 +25,19 @@ _HANGS = 10.0
 class _Selector(selectors.DefaultSelector):
     """Looks at the sockets; where the loop would sleep, the clock jumps instead."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
         super().__init__()
         self.now = 1000.0
+        self.idle: Callable[[], bool] | None = None
+        self._patience = patience
         self._silent_since: float | None = None
 
     def select(self, timeout: float | None = None) -> list[Any]:
         events = super().select(0)
+        if not events and timeout != 0 and self.idle is not None and self.idle():
+            return events
         if not events and timeout is not None and timeout > 0:
-            events = super().select(_PATIENCE)
+            events = super().select(self._patience)
             if not events:
                 self.now += timeout
         elif not events and timeout is None:
@@ -61,11 +66,22 @@ class ClockLoop(asyncio.SelectorEventLoop):
 
     It serves as a *loop factory*: ``asyncio.Runner(loop_factory=ClockLoop)``; with
     pytest-asyncio, the fixture ``ws_clock`` puts a test on it.
+
+    Args:
+        patience: Real seconds that sockets get before the clock jumps.
     """
 
-    def __init__(self) -> None:
-        self._virtual = _Selector()
+    def __init__(self, patience: float = _PATIENCE) -> None:
+        self._virtual = _Selector(patience)
         super().__init__(self._virtual)
+
+    def when_idle(self, function: Callable[[], bool] | None) -> None:
+        """
+        Call *function* whenever the clock would jump.
+
+        If it returns True it has given the sockets something, and the clock stands still.
+        """
+        self._virtual.idle = function
 
     def time(self) -> float:
         """Seconds on the loop's own clock."""

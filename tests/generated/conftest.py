@@ -22,6 +22,6 @@ _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_to
 _COMMON = {"deadline": None, "suppress_health_check": _SLOW}
 
 # No deadline: one slow machine is no bug. In CI every run draws the same examples.
-settings.register_profile("generated", max_examples=100, derandomize="CI" in os.environ, **_COMMON)
-settings.register_profile("long", max_examples=4000, **_COMMON)
+settings.register_profile("generated", max_examples=50, derandomize="CI" in os.environ, **_COMMON)
+settings.register_profile("long", max_examples=2000, **_COMMON)
 settings.load_profile("long" if os.environ.get("HYPOTHESIS_PROFILE") == "long" else "generated")
