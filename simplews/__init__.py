@@ -17,6 +17,7 @@ from .errors import (
 from .link.base import Stats
 from .payloads import HAS_ORJSON, HAS_TYTX
 from .protocol.deflate import Deflate
+from .reconnect import Reconnect, Retry
 from .rooms import BroadcastResult, Rooms
 from .serve import Server, serve
 from .server import AioServer
@@ -64,7 +65,9 @@ __all__ = [
     "InvalidURL",
     "MessageType",
     "NotInScope",
+    "Reconnect",
     "Response",
+    "Retry",
     "Rooms",
     "Server",
     "ServerStats",

@@ -6,8 +6,8 @@ import asyncio
 import base64
 import contextlib
 import ssl
-from collections.abc import Sequence
-from typing import TypeVar, Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from .connection import AioBase
 from .errors import ConnectionError, ConnectTimeout
@@ -24,6 +24,7 @@ from .protocol.handshake import (
     Refusal,
     parse_tokens,
 )
+from .reconnect import Reconnect, Reconnecting
 from .types import HandshakeRequest, Headers, HeadersLike, header_pairs
 
 __all__ = ["AioClient"]
@@ -96,6 +97,7 @@ class AioClient(AioBase):
             subprotocols=_check_offer(subprotocol_list(subprotocols)),
         )
 
+    @overload
     @classmethod
     def connect(
         cls: type[C],
@@ -106,13 +108,47 @@ class AioClient(AioBase):
         ping_interval: float | None = None,
         max_message_size: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        *,
+        reconnect: Literal[False] | None = None,
         **options: Unpack[OptionArgs],
-    ) -> Opening[C]:
+    ) -> Opening[C]: ...
+
+    @overload
+    @classmethod
+    def connect(
+        cls: type[C],
+        url: str,
+        subprotocols: str | Sequence[str] | None = None,
+        headers: HeadersLike | None = None,
+        receive_bytes: int = 4096,
+        ping_interval: float | None = None,
+        max_message_size: int | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        reconnect: Literal[True] | Reconnect,
+        **options: Unpack[OptionArgs],
+    ) -> Reconnecting[C]: ...
+
+    @classmethod
+    def connect(
+        cls: type[C],
+        url: str,
+        subprotocols: str | Sequence[str] | None = None,
+        headers: HeadersLike | None = None,
+        receive_bytes: int = 4096,
+        ping_interval: float | None = None,
+        max_message_size: int | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        reconnect: bool | Reconnect | None = None,
+        **options: Unpack[OptionArgs],
+    ) -> Opening[C] | Reconnecting[C]:
         """
         Connect to a WebSocket server.
 
         ``ws = await AioClient.connect(url)``, or ``async with`` to close it at
-        the end of the block.
+        the end of the block. With *reconnect*, ``async for`` gives one connection
+        after the other; see `Reconnect` for when and when no more.
 
         Args:
             url: ``ws://host:port/path`` or ``wss://``; no path means ``/``.
@@ -126,6 +162,7 @@ class AioClient(AioBase):
                 for no limit (inflating stays bounded to 64 MiB).
             ssl_context: For ``wss://``; None verifies against the system's
                 trust store, or certifi's where the system has none.
+            reconnect: True, or a policy.
             options: See `OptionArgs`.
 
         Raises:
@@ -142,17 +179,33 @@ class AioClient(AioBase):
 
         Spec: RFC 6455 §4.1.
         """
-        client = cls(
-            url,
-            subprotocols,
-            headers,
-            receive_bytes,
-            ping_interval,
-            max_message_size,
-            ssl_context,
+        arguments: dict[str, Any] = {
             **options,
+            "url": url,
+            "subprotocols": subprotocols,
+            "headers": headers,
+            "receive_bytes": receive_bytes,
+            "ping_interval": ping_interval,
+            "max_message_size": max_message_size,
+            "ssl_context": ssl_context,
+        }
+        client = cls(**arguments)
+        if reconnect is None or reconnect is False:
+            return Opening(client._open(), f"{cls.__name__}.connect")
+        if reconnect is not True and not isinstance(reconnect, Reconnect):
+            raise TypeError(
+                f"reconnect must be True or Reconnect(...), not {type(reconnect).__name__}"
+            )
+
+        async def open_one(renewed: Mapping[str, Any]) -> C:
+            return await cls(**{**arguments, **renewed})._open()
+
+        return Reconnecting(
+            open_one,
+            Reconnect() if reconnect is True else reconnect,
+            client._address.place,
+            client._options.logger.getChild("client"),
         )
-        return Opening(client._open(), f"{cls.__name__}.connect")
 
     async def _open(self: C) -> C:
         timeout = self._options.open_timeout

@@ -62,7 +62,10 @@ class Opening(Coroutine[Any, Any, C], Generic[C]):
         await self._connection.__aexit__(kind, error, traceback)
 
     def __aiter__(self) -> Any:
-        raise TypeError(self._advice("'async for'"))
+        advice = self._advice("'async for'")
+        if self._name.endswith(".connect"):
+            advice += "; with reconnect=True, 'async for' gives one connection after the other"
+        raise TypeError(advice)
 
     def __enter__(self) -> Any:
         raise TypeError(self._advice("'with'"))

@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"protocol"},
     {"link", "origins", "payloads"},
     {"connection"},
-    {"opening", "tally"},
+    {"opening", "reconnect", "tally"},
     {"server", "client", "websocket", "rooms", "auth"},
     {"serve", "speed"},
     {"simplews"},  # __init__.py: the public names

@@ -23,7 +23,14 @@ from ..types import URL
 from .sources import Streams, no_delay
 from .transports import open_connection
 
-__all__ = ["Address", "default_ssl_context", "explain_failure", "open_streams", "parse_url"]
+__all__ = [
+    "NOT_TLS",
+    "Address",
+    "default_ssl_context",
+    "explain_failure",
+    "open_streams",
+    "parse_url",
+]
 
 _SCHEMES = ("ws", "wss", "ws+unix")
 _SPACES_AND_CONTROLS = re.compile(r"[\x00-\x20\x7f]")
@@ -301,6 +308,8 @@ _CERTIFICATE_ADVICE = {
     62: "connect by a name that the certificate has",
     64: "connect by an address that the certificate has",
 }
+#: OpenSSL's reasons for "these bytes are no TLS".
+NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 _UNKNOWN_ISSUER = "to trust its issuer, pass ssl_context= with the issuer's certificate loaded"
 
 
@@ -313,7 +322,7 @@ def explain_failure(address: Address, exc: OSError) -> ConnectionError:
             f"{_CERTIFICATE_ADVICE.get(exc.verify_code, _UNKNOWN_ISSUER)}"
         )
     if isinstance(exc, ssl.SSLError):
-        if exc.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"):
+        if exc.reason in NOT_TLS:
             return ConnectionError(f"{where} does not speak TLS; use a ws:// URL")
         return ConnectionError(f"TLS with {where} failed: {exc.reason or exc}")
     if isinstance(exc, socket.gaierror):

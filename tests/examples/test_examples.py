@@ -171,6 +171,15 @@ async def test_closing() -> None:
     assert "  client: the peer closed the connection with " + away in output
 
 
+async def test_reconnect() -> None:
+    output = await output_of(EXAMPLES / "reconnect.py")
+    assert re.search(r"^nothing listens on .*; again in 0\.\d\d s$", output, re.MULTILINE)
+    assert "connected\nreceived: tick 1\n" in output
+    assert "the peer closed the connection with 1012 (service restart)" in output
+    assert output.count("connected\n") == 2
+    assert output.endswith("received: tick 2\n")
+
+
 async def test_threads() -> None:
     assert await output_of(EXAMPLES / "threads.py") == (
         "there are 9592 primes below 100000\nmeanwhile: still here\n"

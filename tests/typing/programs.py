@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import assert_type
 
-from simplews import AioBase, AioClient, AioServer, ConnectionClosed, Rooms, serve
+from simplews import (
+    AioBase,
+    AioClient,
+    AioServer,
+    ConnectionClosed,
+    Reconnect,
+    Retry,
+    Rooms,
+    serve,
+)
 
 
 async def echo(ws: AioServer) -> None:
@@ -41,6 +50,20 @@ async def awaited() -> None:
 async def in_a_context() -> None:
     async with AioClient.connect("ws://localhost:8765", headers={"X-Room": "lobby"}) as ws:
         assert_type(ws, AioClient)
+
+
+async def reconnecting() -> None:
+    async for ws in AioClient.connect("ws://localhost:8765", reconnect=True):
+        assert_type(ws, AioClient)
+        break
+
+    async def on_retry(retry: Retry) -> None:
+        assert_type(retry.delay, float)
+
+    policy = Reconnect(attempts=5, on_retry=on_retry, renew=lambda: {"url": "ws://localhost"})
+    async with AioClient.connect("ws://localhost:8765", reconnect=policy) as connections:
+        async for ws in connections:
+            assert_type(ws, AioClient)
 
 
 async def standalone() -> None:
