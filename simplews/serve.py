@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import os
+import random
 import signal
 import socket
 import ssl as ssl_module
@@ -91,10 +92,11 @@ class Server:
         self._close_timeout = options.get("close_timeout", 10)
         base = options.get("logger") or logging.getLogger("simplews")
         self._logger: logging.Logger = base.getChild("server")
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._secures = False
+        self._draining = False
         self._refused = 0
         self._path_status: os.stat_result | None = None
         self._connections: set[AioServer] = set()
@@ -113,7 +115,7 @@ class Server:
             OSError: The address cannot be used; ``errno.EADDRINUSE`` when
                 something else listens there.
         """
-        if self._server is not None:
+        if self._servers:
             return
         self._tally.blocks = blocks_of(asyncio.get_running_loop())
         secure = self._ssl is not None
@@ -126,15 +128,15 @@ class Server:
                 args["ssl"] = self._ssl
                 args["ssl_handshake_timeout"] = self._open_timeout
         if self._path is not None:
-            self._server = await start_unix_server(self._connected, self._path, **args)
+            self._servers = [await start_unix_server(self._connected, self._path, **args)]
             self._path_status = os.stat(self._path)
         elif self._sock is not None:
-            self._server = await start_server(self._connected, sock=self._sock, **args)
+            self._servers = [await start_server(self._connected, sock=self._sock, **args)]
         else:
-            self._server = await start_server(
-                self._connected, host=self._host, port=self._port, **args
-            )
-        for listener in self._server.sockets:
+            self._servers = [
+                await start_server(self._connected, host=self._host, port=self._port, **args)
+            ]
+        for listener in self.sockets:
             self._logger.info("listening on %s", listener.getsockname())
 
     async def serve_forever(self) -> None:
@@ -183,8 +185,8 @@ class Server:
 
     async def _close(self, code: int, reason: str) -> None:
         self._stop.set()
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         closings = [asyncio.ensure_future(ws.close(code, reason)) for ws in self._connections]
         # Whoever has not finished the opening handshake gets no more time for it.
         for task in self._opening:
@@ -214,17 +216,38 @@ class Server:
         Stop listening and close the connections one after the other with 1012.
 
         Clients that reconnect then do not all arrive at once at the next server.
+        Who has connected and not finished the opening handshake gets 503. `close`
+        cuts it short.
 
         Args:
-            spread: Seconds over which the closing is spread evenly.
+            spread: Seconds over which the closing is spread.
+
+        Raises:
+            ValueError: *spread* is negative.
+
+        Cancellation:
+            Those who were not closed yet stay connected, and nobody else can
+            connect; `close` or `drain` again.
         """
-        if self._server is not None:
-            self._server.close()
+        if not spread >= 0:
+            raise ValueError(f"spread must not be negative, not {spread!r}")
+        self._draining = True
+        for server in self._servers:
+            server.close()
         connections = list(self._connections)
+        began = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
             for index, ws in enumerate(connections):
-                group.create_task(_close_later(ws, spread * index / len(connections)))
-        await self.close()
+                # Each in a slot of its own, at any moment of it: servers that are
+                # drained together do not keep step.
+                slot = (index + random.random()) / len(connections)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(began + spread * slot):
+                        await self._stop.wait()
+                if self._closing is not None:
+                    break
+                group.create_task(ws.close(CloseCode.SERVICE_RESTART))
+        await self.close(CloseCode.SERVICE_RESTART)
 
     async def __aenter__(self) -> Server:
         await self.start()
@@ -243,7 +266,7 @@ class Server:
     @property
     def sockets(self) -> tuple[Any, ...]:
         """The listening sockets; empty before the start and after the end."""
-        return () if self._server is None else tuple(self._server.sockets)
+        return tuple(listener for server in self._servers for listener in server.sockets)
 
     @property
     def port(self) -> int:
@@ -304,6 +327,8 @@ class Server:
         try:
             if self._closing is not None:
                 await ws.close(CloseCode.GOING_AWAY)
+            elif self._draining:
+                await ws.close(CloseCode.SERVICE_RESTART)
             result = handler(ws)
             if not inspect.isawaitable(result):
                 raise TypeError(f"{handler!r} is no coroutine function: define it with 'async def'")
@@ -370,6 +395,8 @@ class Server:
         if self._closing is not None or self._full:
             raise Refusal(503, "the server is full, try again later", [("Retry-After", "5")])
         request, early = await read_request(*streams)
+        if self._draining:
+            raise Refusal(503, "the server is about to restart", [("Retry-After", "5")])
         if self._http is not None and not is_upgrade(request):
             return await self._answer_http(request, self._http)
         handler = self._route(request)
@@ -418,11 +445,6 @@ class Server:
             exc_info=exc,
         )
         ws._link.begin_close(_INTERNAL_ERROR)
-
-
-async def _close_later(ws: AioServer, delay: float) -> None:
-    await asyncio.sleep(delay)
-    await ws.close(CloseCode.SERVICE_RESTART)
 
 
 def _routes(handler: Handler | Mapping[str, Handler]) -> dict[str | None, Handler]:

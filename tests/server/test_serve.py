@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
 import socket
+import statistics
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -533,18 +535,120 @@ async def test_clients_that_come_while_it_ends() -> None:
     stuck.sock.close()
 
 
+async def drained(server: Server, count: int) -> tuple[list[AioClient], list[float]]:
+    """Clients, and when each of them was closed, in seconds from now."""
+    clients = [await AioClient.connect(f"ws://127.0.0.1:{server.port}/") for _ in range(count)]
+    began = now()
+    ends: list[float] = []
+    for ws in clients:
+        ws.add_cleanup(lambda: ends.append(now() - began))
+    return clients, ends
+
+
 async def test_drain_closes_everybody_with_1012_over_time() -> None:
+    """Each in a slot of its own, at any moment of it: several servers do not keep step."""
     async with serve(echo, "127.0.0.1") as server:
-        url = f"ws://127.0.0.1:{server.port}/"
-        clients = [await AioClient.connect(url) for _ in range(10)]
-        ends: list[float] = []
-        for ws in clients:
-            ws.add_cleanup(lambda: ends.append(now()))
-        began = now()
+        clients, ends = await drained(server, 10)
         await server.drain(10)
         await asyncio.gather(*(ws.wait_closed() for ws in clients))
         assert [ws.close_code for ws in clients] == [1012] * 10
-        assert [round(end - began) for end in ends] == list(range(10))
+        assert [int(end) for end in ends] == list(range(10))
+        assert statistics.pvariance(end % 1 for end in ends) > 0.005
+
+
+async def test_while_it_drains_nobody_comes_in() -> None:
+    """Not even who had connected before, and who cannot be told 1012 yet."""
+    async with serve(echo, "127.0.0.1") as server:
+        await drained(server, 3)
+        port = server.port
+        early = await client(server)
+        await early.write(REQUEST[:20])
+        await settled()
+        draining = asyncio.create_task(server.drain(5))
+        await settled()
+        with socket.socket() as late:
+            assert late.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+        await early.write(REQUEST[20:])
+        assert (await early.head()).startswith(b"HTTP/1.1 503 ")
+        early.sock.close()
+        assert not draining.done()
+        await draining
+        assert not server.connections
+
+
+async def test_who_comes_in_at_the_last_moment_is_drained_as_well() -> None:
+    """An opening handshake that was answered when the drain began."""
+    deciding = asyncio.Event()
+
+    class Slow(AioServer):
+        async def choose_subprotocol(self, request: Any) -> str | None:
+            deciding.set()
+            await asyncio.sleep(2)
+            return None
+
+    async with serve(echo, "127.0.0.1", connection=Slow) as server:
+        await drained(server, 3)
+        deciding.clear()
+        opening = asyncio.create_task(AioClient.connect(f"ws://127.0.0.1:{server.port}/"))
+        await deciding.wait()
+        await server.drain(20)
+        ws = await opening
+        await ws.wait_closed()
+        assert ws.close_code == 1012
+
+
+async def test_close_cuts_a_drain_short() -> None:
+    async with serve(echo, "127.0.0.1") as server:
+        clients, ends = await drained(server, 10)
+        draining = asyncio.create_task(server.drain(1000))
+        await asyncio.sleep(250)
+        await server.close()
+        await draining
+        await asyncio.gather(*(ws.wait_closed() for ws in clients))
+        assert max(ends) < 260
+        assert sorted({ws.close_code for ws in clients}) == [1001, 1012]
+
+
+async def test_drain_is_bounded_by_close_timeout() -> None:
+    """A client that does not answer its Close, and a handler that does not end."""
+
+    async def stuck(ws: AioServer) -> None:
+        await asyncio.sleep(10000)
+
+    async with serve(stuck, "127.0.0.1", close_timeout=5) as server:
+        silent = await client(server)
+        await silent.write(REQUEST)
+        await silent.head()
+        began = now()
+        await server.drain(3)
+        assert now() - began < 3 + 5 + 5 + 1
+        silent.sock.close()
+
+
+async def test_a_drain_that_is_cancelled_leaves_the_others_open() -> None:
+    async with serve(echo, "127.0.0.1") as server:
+        clients, ends = await drained(server, 10)
+        draining = asyncio.create_task(server.drain(10))
+        await asyncio.sleep(5)
+        draining.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await draining
+        await asyncio.sleep(100)
+        assert 4 <= len(ends) <= 6
+        open_ones = [ws for ws in clients if ws.connected]
+        await open_ones[0].send("x")
+        assert await open_ones[0].receive() == "x"
+    await asyncio.gather(*(ws.wait_closed() for ws in clients))
+    assert {ws.close_code for ws in open_ones} == {1001}
+
+
+async def test_a_spread_that_makes_no_sense() -> None:
+    async with serve(echo, "127.0.0.1") as server:
+        for spread in (-1, float("nan")):
+            with pytest.raises(ValueError, match="spread"):
+                await server.drain(spread)
+        async with AioClient.connect(f"ws://127.0.0.1:{server.port}/"):
+            pass
 
 
 # -------------------------------------------------------------- Unix sockets
