@@ -38,6 +38,7 @@ from .types import (
     Waiting,
 )
 from .websocket import WebSocket, WebSocketClose, WebSocketState
+from .workers import Workers
 
 __version__ = "0.1.0"
 
@@ -82,6 +83,7 @@ __all__ = [
     "WebSocketError",
     "WebSocketRuntimeError",
     "WebSocketState",
+    "Workers",
     "__speedups__",
     "__version__",
     "serve",

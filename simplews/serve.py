@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 import os
@@ -13,7 +14,7 @@ import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Unpack, cast
+from typing import Any, Unpack, cast, overload
 
 from .errors import ConnectionClosed
 from .link.blocks import blocks_of
@@ -42,6 +43,7 @@ from .protocol.handshake import (
 from .server import AioServer
 from .tally import ServerStats, Tally
 from .types import Close, CloseCode, HandshakeRequest, Headers, HeadersLike, Response, header_pairs
+from .workers import Workers
 
 __all__ = ["Server", "serve"]
 
@@ -49,6 +51,7 @@ _GOING_AWAY = Close(CloseCode.GOING_AWAY)
 _INTERNAL_ERROR = Close(CloseCode.INTERNAL_ERROR)
 
 Handler = Callable[[AioServer], Awaitable[object]]
+SSL = ssl_module.SSLContext | Callable[[], ssl_module.SSLContext] | None
 HTTPHandler = Callable[[HandshakeRequest], Awaitable[Response]]
 
 
@@ -67,8 +70,8 @@ class Server:
         port: int,
         *,
         path: str | None,
-        sock: socket.socket | None,
-        ssl: ssl_module.SSLContext | None,
+        sock: socket.socket | Sequence[socket.socket] | None,
+        ssl: SSL,
         http: HTTPHandler | None,
         origins: Origins,
         extra_headers: HeadersLike | None,
@@ -81,7 +84,7 @@ class Server:
         if path is not None and sock is not None:
             raise ValueError("serve() listens at path= or on sock=, not on both")
         self._host, self._port, self._path, self._sock = host, port, path, sock
-        self._ssl = ssl
+        self._ssl = ssl if ssl is None or isinstance(ssl, ssl_module.SSLContext) else ssl()
         self._http = http
         self._origins = origins
         self._extra_headers = header_pairs(extra_headers)
@@ -91,6 +94,7 @@ class Server:
         self._open_timeout = options.get("open_timeout", 10)
         self._close_timeout = options.get("close_timeout", 10)
         base = options.get("logger") or logging.getLogger("simplews")
+        self._base_logger = base
         self._logger: logging.Logger = base.getChild("server")
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,7 +135,13 @@ class Server:
             self._servers = [await start_unix_server(self._connected, self._path, **args)]
             self._path_status = os.stat(self._path)
         elif self._sock is not None:
-            self._servers = [await start_server(self._connected, sock=self._sock, **args)]
+            socks = [self._sock] if isinstance(self._sock, socket.socket) else self._sock
+            # Others may accept here as well: who takes a few at a time leaves them
+            # their part. The kernel's queue is as long as ever.
+            args["backlog"] = 8
+            for listener in socks:
+                self._servers.append(await start_server(self._connected, sock=listener, **args))
+                listener.listen(1024)
         else:
             self._servers = [
                 await start_server(self._connected, host=self._host, port=self._port, **args)
@@ -465,25 +475,67 @@ def _routes(handler: Handler | Mapping[str, Handler]) -> dict[str | None, Handle
     return routes
 
 
+class ServeArgs(OptionArgs, total=False):
+    """Keyword-only arguments of `serve`, which tells what each one means."""
+
+    path: str | None
+    sock: socket.socket | Sequence[socket.socket] | None
+    ssl: SSL
+    http: HTTPHandler | None
+    origins: Origins
+    extra_headers: HeadersLike | None
+    max_connections: int | None
+    connection: type[AioServer]
+    subprotocols: str | Sequence[str] | None
+    receive_bytes: int
+    ping_interval: float | None
+    max_message_size: int | None
+    setup: Callable[[], object] | None
+
+
+@overload
+def serve(
+    handler: Handler | Mapping[str, Handler],
+    host: str | Sequence[str] | None = ...,
+    port: int = ...,
+    *,
+    workers: None = None,
+    **args: Unpack[ServeArgs],
+) -> Server: ...
+
+
+@overload
+def serve(
+    handler: Handler | Mapping[str, Handler],
+    host: str | Sequence[str] | None = ...,
+    port: int = ...,
+    *,
+    workers: int,
+    **args: Unpack[ServeArgs],
+) -> Workers: ...
+
+
 def serve(
     handler: Handler | Mapping[str, Handler],
     host: str | Sequence[str] | None = "localhost",
     port: int = 0,
     *,
     path: str | None = None,
-    sock: socket.socket | None = None,
-    ssl: ssl_module.SSLContext | None = None,
+    sock: socket.socket | Sequence[socket.socket] | None = None,
+    ssl: SSL = None,
     http: HTTPHandler | None = None,
     origins: Origins = None,
     extra_headers: HeadersLike | None = None,
     max_connections: int | None = None,
     connection: type[AioServer] = AioServer,
+    workers: int | None = None,
+    setup: Callable[[], object] | None = None,
     subprotocols: str | Sequence[str] | None = None,
     receive_bytes: int = 4096,
     ping_interval: float | None = 20,
     max_message_size: int | None = 16 * 1024 * 1024,
     **options: Unpack[OptionArgs],
-) -> Server:
+) -> Server | Workers:
     """
     Make a standalone WebSocket server.
 
@@ -505,8 +557,8 @@ def serve(
         host: Host name or address, or several; None for all.
         port: TCP port; 0 for any free one (see `Server.port`).
         path: Listen on a Unix socket at this path instead.
-        sock: Listen on this socket instead.
-        ssl: Context with a certificate, for ``wss://``.
+        sock: Listen on this socket, or these, instead.
+        ssl: Context with a certificate, for ``wss://``; or a function that makes it.
         http: ``async def (request) -> Response`` for plain GET and HEAD requests
             on the same port: a page, a health check. Without it they get 426.
         origins: Allowed ``Origin`` values: strings or compiled patterns, None
@@ -516,6 +568,10 @@ def serve(
         max_connections: Connections, opening ones included; above it 503.
         connection: Subclass of `AioServer` to use, say with its own
             ``choose_subprotocol``.
+        workers: Processes that serve, on the same port; see `Workers`. Each imports
+            the handler: it must be a function of a module, and so must whatever
+            else is given here.
+        setup: Called first in every worker: to set up logging, say.
         subprotocols: What we speak, best first: one name or several.
         receive_bytes: Bytes of the first reads; they grow while they are filled.
         ping_interval: Seconds between pings; None for none.
@@ -526,23 +582,36 @@ def serve(
     Raises:
         ValueError, TypeError: An option is wrong.
     """
-    return Server(
-        handler,
+    arguments: dict[str, Any] = {
+        "ssl": ssl,
+        "http": http,
+        "origins": origins,
+        "extra_headers": extra_headers,
+        "max_connections": max_connections,
+        "connection": connection,
+    }
+    options_: dict[str, Any] = {
+        **options,
+        "subprotocols": subprotocols,
+        "receive_bytes": receive_bytes,
+        "ping_interval": ping_interval,
+        "max_message_size": max_message_size,
+    }
+    server = Server(
+        handler, host, port, path=path, sock=sock, options=options_, **arguments
+    )  # which checks all of it
+    if workers is None:
+        if setup is not None:
+            raise ValueError("setup= is for the processes of workers=")
+        return server
+    return Workers(
+        functools.partial(serve, handler, **arguments, **options_),
+        workers,
         host,
         port,
         path=path,
         sock=sock,
-        ssl=ssl,
-        http=http,
-        origins=origins,
-        extra_headers=extra_headers,
-        max_connections=max_connections,
-        connection=connection,
-        options={
-            **options,
-            "subprotocols": subprotocols,
-            "receive_bytes": receive_bytes,
-            "ping_interval": ping_interval,
-            "max_message_size": max_message_size,
-        },
+        setup=setup,
+        close_timeout=server._close_timeout,
+        logger=server._base_logger,
     )

@@ -23,7 +23,9 @@ FLOORS: list[set[str]] = [
     {"connection"},
     {"opening", "reconnect", "tally"},
     {"server", "client", "websocket", "rooms", "auth"},
-    {"serve", "speed"},
+    {"speed"},
+    {"workers"},
+    {"serve"},
     {"simplews"},  # __init__.py: the public names
     {"cli", "testing"},
     {"__main__"},

@@ -15,6 +15,7 @@ class Tls:
     def __init__(self) -> None:
         authority = trustme.CA()
         self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost", "127.0.0.1").configure_cert(self.server)
+        self.certificate = authority.issue_cert("localhost", "127.0.0.1")
+        self.certificate.configure_cert(self.server)
         self.client = ssl.create_default_context()
         authority.configure_trust(self.client)
