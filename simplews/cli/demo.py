@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import hashlib
 import re
 import threading
 import webbrowser
 from importlib import resources
 
-from .. import HandshakeRequest, Response, speed
+from .. import AioServer, HandshakeRequest, Response, speed
 from .chat import Chat
 from .listen import add_address_arguments, listen
 
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
 async def _demo(args: argparse.Namespace) -> None:
     def announce(address: str) -> None:
         _print_welcome(address)
+        if args.workers is not None and args.workers > 1:
+            print(f"{args.workers} processes, each with rooms of its own.", flush=True)
         if args.open:
             # Some browsers return only when they are closed; daemon, so that
             # Ctrl-C does not wait for them.
@@ -50,7 +53,7 @@ async def _demo(args: argparse.Namespace) -> None:
 
     await listen(
         "demo",
-        {"/chat": Chat().handle},
+        {"/chat": _Members()},
         args,
         announce,
         http=Site().answer,
@@ -66,6 +69,22 @@ def _print_welcome(address: str) -> None:
         "Ctrl-C stops it.",
         flush=True,
     )
+
+
+class _Members:
+    """
+    The handler of the chat.
+
+    Each process makes its own `Chat`, when the first member comes: what goes to a
+    worker says how to make it, and is not it.
+    """
+
+    @functools.cached_property
+    def _chat(self) -> Chat:
+        return Chat()
+
+    async def __call__(self, ws: AioServer) -> None:
+        await self._chat.handle(ws)
 
 
 class Site:

@@ -8,18 +8,18 @@ the server with exit status 130, SIGTERM with 0.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import inspect
-import logging
 import ssl
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .. import speed
+from .. import AioServer, speed
 from .errors import CommandError, UsageError
-from .listen import Handlers, add_address_arguments, listen
+from .listen import Handlers, add_address_arguments, listen, log_to_stderr
 from .reload import run_reloading
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -43,17 +43,19 @@ def run(args: argparse.Namespace) -> int:
     """Serve the handler until stopped."""
     if args.reload:
         return run_reloading()
-    handlers = _at_path(args.path, load(args.handler))
-    context = _ssl_context(args.ssl_cert, args.ssl_key)
-    # basicConfig does nothing if the handler's module has set logging up itself.
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("simplews").setLevel(logging.INFO)
-    speed.run(_serve(args, handlers, context))
+    handlers = _load_at_path(args.path, args.handler)
+    # A function, for every worker makes its own; called here it says what is wrong.
+    context = functools.partial(_ssl_context, args.ssl_cert, args.ssl_key)
+    secure = context() is not None
+    log_to_stderr()
+    speed.run(_serve(args, handlers, context if secure else None))
     return 0
 
 
 async def _serve(
-    args: argparse.Namespace, handlers: Handlers, context: ssl.SSLContext | None
+    args: argparse.Namespace,
+    handlers: Handlers,
+    context: Callable[[], ssl.SSLContext | None] | None,
 ) -> None:
     scheme = "wss" if context else "ws"
     paths = sorted(handlers) if isinstance(handlers, Mapping) else ["/"]
@@ -62,7 +64,32 @@ async def _serve(
         for path in paths:
             print(f"Serving {args.handler} on {scheme}://{address}{path}", flush=True)
 
+    if args.workers is not None:
+        handlers = _Imported(args.handler, args.path)
     await listen(f"serve {args.handler}", handlers, args, announce, ssl=context)
+
+
+class _Imported:
+    """
+    What ``module:name`` means to each process that it is sent to.
+
+    So a worker that is started later gets the name as it is then, with whatever has
+    changed behind it.
+    """
+
+    def __init__(self, target: str, path: str | None) -> None:
+        self._target = target
+        self._path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Handlers], tuple[str | None, str]]:
+        return _load_at_path, (self._path, self._target)
+
+    async def __call__(self, ws: AioServer) -> None:
+        raise AssertionError("a supervisor serves nobody")
+
+
+def _load_at_path(path: str | None, target: str) -> Handlers:
+    return _at_path(path, load(target))
 
 
 def load(target: str) -> Handlers:

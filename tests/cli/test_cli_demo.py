@@ -287,3 +287,17 @@ async def test_page_of_another_site_cannot_connect_with_our_cookies(address: str
     with pytest.raises(ConnectionError) as refused:
         await AioClient.connect(f"ws://{address}/chat", headers=headers)
     assert refused.value.status_code == 403
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="--workers is not for Windows")
+async def test_workers(start: Start) -> None:
+    """Each process has the page and a chat."""
+    program = await start("demo", "--port", "0", "--workers", "2")
+    address = (await program.line("http://(127.0.0.1:[0-9]+)/$"))[1]
+    await program.line("^2 processes, each with rooms of its own")
+    async with AioClient.connect(f"ws://{address}/chat?name=Ada") as ws:
+        guest = Guest(ws)
+        assert (await guest.hears())["name"] == "Ada"
+        await guest.say("hello")
+        assert (await guest.hears())["text"] == "hello"
+    assert await program.stop(signal.SIGTERM) == 0

@@ -226,3 +226,53 @@ def test_snapshot_sees_changes_in_sources_only(tmp_path: Path, module: Path) -> 
     assert snapshot(tmp_path) != before
     (tmp_path / "pkg" / "new.py").touch()
     assert len(snapshot(tmp_path)) == 2
+
+
+# ------------------------------------------------------------------- workers
+
+no_workers = pytest.mark.skipif(sys.platform == "win32", reason="--workers is not for Windows")
+
+
+@no_workers
+async def test_workers_serve_the_handler(start: Start, module: Path) -> None:
+    """Over TLS, each with its own context; and SIGHUP brings in the changed module."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(module.parent / "cert.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    options = ("--port", "0", "--workers", "2", "--ssl-cert", "cert.pem")
+    program = await start("serve", "app:paths", *options)
+    url = (await program.line("on (wss://.*)/shout$"))[1]
+    assert await answer(url + "/shout", "hi", context) == "HI"
+    rewrite(
+        module, "async def shout(ws):\n    await ws.send('changed')\n\npaths = {'/shout': shout}"
+    )
+    program.process.send_signal(signal.SIGHUP)
+    await program.error_line("worker 2 .* is replaced by")
+    assert await answer(url + "/shout", "hi", context) == "changed"
+    assert await program.stop(signal.SIGTERM) == 0
+    assert "Traceback" not in (await program.finish())[2]
+
+
+@no_workers
+async def test_workers_that_cannot_start(start: Start, module: Path) -> None:
+    rewrite(
+        module,
+        "import multiprocessing\n"
+        "assert multiprocessing.parent_process() is None, 'not in a worker'\n"
+        "async def handler(ws): ...\n",
+    )
+    program = await start("serve", "app:handler", "--port", "0", "--workers", "2")
+    status, out, err = await program.finish()
+    assert (status, out) == (1, "")
+    assert "AssertionError: not in a worker" in err
+    assert re.search(r"^simplews serve: worker \d \(pid \d+\) ended with exit status 1", err, re.M)
+
+
+@no_workers
+async def test_workers_that_make_no_sense(start: Start) -> None:
+    program = await start("serve", "app:handler", "--port", "0", "--workers", "0")
+    status, out, err = await program.finish()
+    assert (status, out) == (2, "")
+    assert "not a number of processes" in err

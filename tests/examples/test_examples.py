@@ -180,6 +180,16 @@ async def test_reconnect() -> None:
     assert output.endswith("received: tick 2\n")
 
 
+@needs_ctrl_c
+async def test_workers() -> None:
+    async with run(EXAMPLES / "workers.py", "127.0.0.1", "0") as server:
+        started = await server.line(r"^Process \d+ watches \((\d+), (\d+)\) on (ws://.*)$")
+        async with AioClient.connect(started[3]) as ws:
+            greeting = str(await ws.receive(DEADLINE))
+        assert greeting.removeprefix("hello from process ") in started.groups()
+        assert "KeyboardInterrupt" not in await server.interrupt()
+
+
 async def test_threads() -> None:
     assert await output_of(EXAMPLES / "threads.py") == (
         "there are 9592 primes below 100000\nmeanwhile: still here\n"

@@ -16,6 +16,7 @@ from simplews import (
     Reconnect,
     Retry,
     Rooms,
+    Workers,
     serve,
 )
 
@@ -69,6 +70,15 @@ async def reconnecting() -> None:
 async def standalone() -> None:
     async with serve(echo, "localhost", 8765, subprotocols=["chat"]) as server:
         await server.serve_forever()
+
+
+async def several_processes() -> None:
+    async with serve(echo, "localhost", 8765, workers=4, ping_interval=30) as server:
+        assert_type(server, Workers)
+        assert_type(server.port, int)
+        await server.restart(spread=30)
+        await server.drain(spread=30)
+    await serve(echo, None, 8765, workers=2).serve_forever()
 
 
 async def by_path() -> None:
