@@ -28,8 +28,8 @@ def set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(process)d: %(message)s")
 
 
-async def main(host: str = "localhost", port: int = 8765) -> None:
-    async with serve(handler, host, port, workers=2, setup=set_up_logging) as server:
+async def main(host: str = "localhost", port: str = "8765") -> None:
+    async with serve(handler, host, int(port), workers=2, setup=set_up_logging) as server:
         print(f"Process {os.getpid()} watches {server.pids} on ws://{host}:{server.port}")
         await server.serve_forever()
 
@@ -37,6 +37,5 @@ async def main(host: str = "localhost", port: int = 8765) -> None:
 # Without this line every worker would start workers.
 if __name__ == "__main__":
     set_up_logging()
-    arguments = sys.argv[1:]
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(*arguments[:1], *map(int, arguments[1:2])))
+        asyncio.run(main(*sys.argv[1:]))

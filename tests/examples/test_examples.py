@@ -190,6 +190,22 @@ async def test_workers() -> None:
         assert "KeyboardInterrupt" not in await server.interrupt()
 
 
+@needs_ctrl_c
+async def test_deployed_app() -> None:
+    async with run(EXAMPLES / "deploy" / "app.py", "127.0.0.1", "0", "1") as server:
+        port = int((await server.line(r"^Serving on 127\.0\.0\.1:(\d+)$"))[1])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(DEADLINE):
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"ok\n")
+        writer.close()
+        await writer.wait_closed()
+        async with AioClient.connect(f"ws://127.0.0.1:{port}") as ws:
+            assert await ws.receive(DEADLINE) == "hello, nobody"
+        await server.interrupt()
+
+
 async def test_threads() -> None:
     assert await output_of(EXAMPLES / "threads.py") == (
         "there are 9592 primes below 100000\nmeanwhile: still here\n"
