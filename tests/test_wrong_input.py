@@ -591,6 +591,11 @@ async def _(scene: Scene) -> None:
         pass
 
 
+@row("`ws = await AioClient.connect(url, reconnect=True)`")
+async def _(scene: Scene) -> None:
+    await AioClient.connect("ws://localhost:8000/", reconnect=True)
+
+
 @row("`AioClient.connect(url)` and nothing else")
 async def _(scene: Scene) -> warnings.WarningMessage:
     return never_awaited(lambda: AioClient.connect("ws://localhost:8000/"))

@@ -263,7 +263,7 @@ async def test_workers_that_cannot_start(start: Start, module: Path) -> None:
         "assert multiprocessing.parent_process() is None, 'not in a worker'\n"
         "async def handler(ws): ...\n",
     )
-    program = await start("serve", "app:handler", "--port", "0", "--workers", "2")
+    program = await start("serve", "app:handler", "--port", "0", "--workers", "1")
     status, out, err = await program.finish()
     assert (status, out) == (1, "")
     assert "AssertionError: not in a worker" in err

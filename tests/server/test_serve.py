@@ -727,3 +727,41 @@ async def test_early_messages_and_a_close_in_one_segment() -> None:
         assert await peer.frames() == [(CLOSE, b"\x03\xe8")]
         assert got == ["a"] * 3
         peer.sock.close()
+
+
+# ------------------------------------------------------- what it listens on
+
+
+async def test_several_sockets() -> None:
+    """As a service manager hands them over: TCP and a Unix socket, say."""
+    socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    ports = [sock.getsockname()[1] for sock in socks]
+    async with serve(echo, sock=socks) as server:
+        assert [listener.getsockname()[1] for listener in server.sockets] == ports
+        clients = [await AioClient.connect(f"ws://127.0.0.1:{port}/") for port in ports]
+        for ws in clients:
+            await ws.send("x")
+            assert await ws.receive() == "x"
+    for ws in clients:
+        await ws.wait_closed()
+        assert ws.close_code == 1001
+    with socket.socket() as late:
+        assert late.connect_ex(("127.0.0.1", ports[1])) == errno.ECONNREFUSED
+
+
+async def test_a_burst_of_clients_on_a_socket_that_others_may_share() -> None:
+    """A few a turn, and all of them in the end; the kernel's queue is as long as ever."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    url = f"ws://127.0.0.1:{sock.getsockname()[1]}/"
+    async with serve(echo, sock=sock) as server:
+        clients = await asyncio.gather(*(AioClient.connect(url) for _ in range(200)))
+        assert len(server.connections) == 200
+    await asyncio.gather(*(ws.wait_closed() for ws in clients))
+
+
+async def test_a_function_that_makes_the_context(tls: Tls) -> None:
+    async with serve(echo, "127.0.0.1", ssl=lambda: tls.server) as server:
+        url = f"wss://127.0.0.1:{server.port}/"
+        async with AioClient.connect(url, ssl_context=tls.client) as ws:
+            await ws.send("x")
+            assert await ws.receive() == "x"

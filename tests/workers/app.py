@@ -15,7 +15,7 @@ import ssl
 import sys
 import time
 
-from simplews import AioServer, WebSocketRuntimeError, Workers, serve
+from simplews import AioServer, WebSocketRuntimeError, Workers, serve, speed
 
 
 async def handler(ws: AioServer) -> None:
@@ -98,4 +98,4 @@ async def follow_one(server: Workers, line: str) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    asyncio.run(main(json.loads(sys.argv[1])))
+    speed.run(main(json.loads(sys.argv[1])))
