@@ -4,6 +4,7 @@ from . import speed
 from .client import AioClient
 from .connection import AioBase
 from .errors import (
+    BackendUnavailable,
     ConnectionClosed,
     ConnectionError,
     ConnectTimeout,
@@ -52,6 +53,7 @@ __all__ = [
     "AioBase",
     "AioClient",
     "AioServer",
+    "BackendUnavailable",
     "BinaryMessage",
     "BroadcastResult",
     "Close",

@@ -10,7 +10,8 @@ An exception answers two questions: whose fault, and what now::
     │   └── ConnectionClosed     it was open and is not now
     ├── WebSocketRuntimeError    called in the wrong state; nothing was sent
     │   └── NotInScope           ... without what puts it there; also AssertionError
-    └── UnexpectedMessage        text for binary, or the reverse; also TypeError
+    ├── UnexpectedMessage        text for binary, or the reverse; also TypeError
+    └── BackendUnavailable       the engine behind Rooms does not answer
 
     ProtocolError                inside: the peer broke a rule; carries the close code to send
 """
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .types import Close, Ending
 
 __all__ = [
+    "BackendUnavailable",
     "ConnectTimeout",
     "ConnectionClosed",
     "ConnectionError",
@@ -40,6 +42,14 @@ __all__ = [
 
 class WebSocketError(RuntimeError):
     """The base of everything that simplews raises on its own account."""
+
+
+class BackendUnavailable(WebSocketError):
+    """
+    The engine behind `Rooms` does not answer in time.
+
+    Of a broadcast: other processes may or may not have it.
+    """
 
 
 class WebSocketRuntimeError(WebSocketError):

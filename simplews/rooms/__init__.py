@@ -1,6 +1,23 @@
-"""Rooms: who gets which message. In memory, for the connections of this process."""
+"""Rooms: who gets which message, in one process or through an engine in many."""
 
+from .backend import Backend, Gap, History, Position
 from .member import Overflow
-from .rooms import BroadcastResult, Rooms
+from .memory import Memory
+from .presence import PresenceChange, Present
+from .redis import Redis
+from .rooms import BroadcastResult, Joined, Rooms
 
-__all__ = ["BroadcastResult", "Overflow", "Rooms"]
+__all__ = [
+    "Backend",
+    "BroadcastResult",
+    "Gap",
+    "History",
+    "Joined",
+    "Memory",
+    "Overflow",
+    "Position",
+    "PresenceChange",
+    "Present",
+    "Redis",
+    "Rooms",
+]

@@ -50,16 +50,18 @@ class Member:
         ws: The connection.
         overflow: What to do when the queue is full.
         max_queue: Messages that the queue holds.
+        id: Its name in other processes.
 
     Attributes:
         rooms: Names of the rooms that it is in.
         queue: What waits for it.
     """
 
-    __slots__ = ("_link", "_max_queue", "_overflow", "_task", "queue", "rooms", "ws")
+    __slots__ = ("_link", "_max_queue", "_overflow", "_task", "id", "queue", "rooms", "ws")
 
-    def __init__(self, ws: AioBase, overflow: Overflow, max_queue: int) -> None:
+    def __init__(self, ws: AioBase, overflow: Overflow, max_queue: int, id: str) -> None:
         self.ws = ws
+        self.id = id
         self._link = ws._link
         self.rooms: set[str] = set()
         self._overflow = overflow

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Generator, Hashable
+import logging
+import secrets
+import time
+from collections.abc import Callable, Collection, Generator, Hashable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from ..connection import AioBase
-from ..errors import ConnectionClosed
+from ..errors import ConnectionClosed, WebSocketRuntimeError
 from ..link.base import Data, Frames
+from ..types import Close, CloseCode
+from .backend import Backend, Gap, Position
+from .envelope import Envelope, head_of, unpack
+from .exchange import Exchange, Feed, WhenAway, check_when_away, frames_of
 from .member import Member, Outcome, Overflow, check_overflow
+from .presence import PresenceChange, Present, Register, check_present
 
-__all__ = ["BroadcastResult", "Rooms"]
+__all__ = ["BroadcastResult", "Joined", "Membership", "Rooms", "Wrap"]
+
+_log = logging.getLogger("simplews.rooms")
+
+#: What a member can have done to every message before it gets it: the frames of
+#: the message and its position (None without history) → the frames to write.
+#: Members that give the same function share what it returns.
+Wrap = Callable[[Frames, Position | None], Frames]
+
+# Messages of a history read at once for one member.
+_PAGE = 100
+# How often a member may fall behind the room while it reads the history.
+_CATCH_UPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,43 +74,224 @@ class Rooms:
     what it cannot take yet waits in a queue of its own, and when that is full,
     *overflow* decides.
 
+    With a *backend* the same rooms span processes and hosts; the handler does not
+    change. Then ``async with Rooms(Redis(url)) as rooms:`` connects at once, and
+    raises if the engine cannot be reached; without the block, the first `join` or
+    `broadcast` connects. Either way `close` ends it.
+
     Args:
+        backend: `Redis`, `Nats` or `Memory`; None for this process alone.
         overflow: For a member whose queue is full: ``"close"`` closes it with
             1013; ``"drop_oldest"`` and ``"drop_newest"`` lose a message;
             ``"latest"`` keeps one waiting message for each ``key`` of
             `broadcast`, the newest, and drops the oldest when there are too
             many keys.
         max_queue: Messages that wait for one member, all its rooms together.
+        on_gap: Called with a `Gap` when members may have missed messages. None
+            closes the members of the room with 1012, so that they come again
+            and begin anew. It must not wait.
+        heartbeat_interval: Seconds between two signs of life that go through the
+            engine and have to come back.
+        heartbeat_timeout: Seconds that one may take. A subscription that has
+            become deaf is found within the sum of the two.
+        publish_timeout: Seconds that a broadcast or a join waits for an engine
+            that is away.
+        when_away: What a broadcast does while the engine is away: ``"raise"``
+            waits for *publish_timeout*, then raises; ``"queue"`` keeps the
+            message and returns at once.
+        max_pending: Messages that wait for the engine; when there are more, a
+            broadcast raises.
+        presence: Whether processes tell each other who is where, for `who`.
+        on_presence: Called with every `PresenceChange` in rooms that have members
+            here; it implies *presence*.
     """
 
-    def __init__(self, *, overflow: Overflow = "close", max_queue: int = 256) -> None:
+    def __init__(
+        self,
+        backend: Backend | None = None,
+        *,
+        overflow: Overflow = "close",
+        max_queue: int = 256,
+        on_gap: Callable[[Gap], object] | None = None,
+        heartbeat_interval: float = 5.0,
+        heartbeat_timeout: float = 5.0,
+        publish_timeout: float = 5.0,
+        when_away: WhenAway = "raise",
+        max_pending: int = 1000,
+        presence: bool = False,
+        on_presence: Callable[[PresenceChange], object] | None = None,
+    ) -> None:
         if max_queue < 1:
             raise ValueError(f"max_queue must be at least 1, not {max_queue}")
+        if max_pending < 1:
+            raise ValueError(f"max_pending must be at least 1, not {max_pending}")
+        for name, seconds in (
+            ("heartbeat_interval", heartbeat_interval),
+            ("heartbeat_timeout", heartbeat_timeout),
+            ("publish_timeout", publish_timeout),
+        ):
+            if not seconds > 0:
+                raise ValueError(f"{name} must be positive, not {seconds}")
         self._overflow: Overflow = check_overflow(overflow)
         self._max_queue = max_queue
         self._rooms: dict[str, dict[AioBase, Member]] = {}
         self._members: dict[AioBase, Member] = {}
+        self._backend = backend
+        self._on_gap = on_gap
+        self._exchange_options: dict[str, Any] = {
+            "heartbeat_interval": heartbeat_interval,
+            "heartbeat_timeout": heartbeat_timeout,
+            "publish_timeout": publish_timeout,
+            "when_away": check_when_away(when_away),
+            "max_pending": max_pending,
+        }
+        self._presence = presence or on_presence is not None
+        self._on_presence = on_presence
+        # What follows is used with a backend only.
+        self._exchange: Exchange | None = None
+        self._register: Register | None = None
+        self._closed = False
+        self._feeds: dict[str, Feed] = {}
+        self._by_id: dict[str, AioBase] = {}
+        self._infos: dict[tuple[str, AioBase], str] = {}
+        self._wraps: dict[str, dict[AioBase, Wrap]] = {}
 
-    def join(self, room: str, ws: AioBase) -> Membership:
+    # ------------------------------------------------------------------ its life
+
+    async def __aenter__(self) -> Rooms:
+        """
+        Connect to the engine.
+
+        Raises:
+            BackendUnavailable: It cannot be reached within ``publish_timeout``.
+        """
+        if self._backend is not None:
+            try:
+                await self._started(self._backend).wait_connected()
+            except BaseException:
+                await self.close()
+                raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """
+        Leave the engine, after what waits to be published; idempotent.
+
+        Members stay connected, and hear nothing any more.
+
+        Cancellation:
+            It is closed; what waited may be lost.
+        """
+        self._closed = True
+        if self._exchange is not None:
+            await self._exchange.close(farewell=self._register is not None)
+
+    @property
+    def state(self) -> str:
+        """The engine's state in words, for people and health checks."""
+        if self._backend is None:
+            return "in memory"
+        return "closed" if self._closed else self._backend.state
+
+    @property
+    def connected(self) -> bool:
+        """Whether the engine is there; always, without one."""
+        if self._backend is None:
+            return True
+        return self._exchange is not None and not self._closed and self._backend.connected
+
+    def _started(self, backend: Backend) -> Exchange:
+        """The way to the engine; it begins with its first use, in a loop that runs."""
+        if self._closed:
+            raise WebSocketRuntimeError("the rooms are closed")
+        if self._exchange is None:
+            exchange = self._exchange = Exchange(
+                backend,
+                on_message=self._arrived,
+                on_gap=self._missed,
+                on_presence=self._heard,
+                logger=_log,
+                **self._exchange_options,
+            )
+            exchange.start()
+            if self._presence:
+                self._register = Register(exchange, self._present, self._on_presence, _log)
+        return self._exchange
+
+    # ---------------------------------------------------------------- membership
+
+    def join(
+        self,
+        room: str,
+        ws: AioBase,
+        *,
+        since: Position | str | None = None,
+        id: str | None = None,
+        info: str = "",
+        wrap: Wrap | None = None,
+    ) -> Membership:
         """
         Make *ws* a member of *room*.
 
         ``async with rooms.join(room, ws):`` leaves at the end of the block;
         ``await rooms.join(room, ws)`` stays until `leave`. A connection that
-        ends leaves all its rooms by itself.
+        ends leaves all its rooms by itself. Either gives a `Joined`.
 
         Args:
             room: The room's name; a room exists while it has members.
             ws: An open connection.
+            since: The position of the last message that this member has had,
+                perhaps from another process. With history it gets what came
+                after that, in order, each once, and then what comes.
+            id: Names this member for `who` and for *exclude*, also when it comes
+                again with *since*: an id of one session, and not of a person
+                with several. None makes one up.
+            info: For `who`: a name, say. At most 1024 bytes.
+            wrap: Called with every message and its position; what it returns is
+                written instead.
 
         Raises:
             ConnectionClosed: *ws* has ended.
+            BackendUnavailable: The engine does not answer in time.
+            ValueError: *since* is no position, or a name is too long for the engine.
+
+        Cancellation:
+            It has not joined.
         """
-        return Membership(self, room, ws)
+        check_present(id, info)
+        if isinstance(since, str):
+            since = Position.parse(since)
+        return Membership(self, room, ws, since, id, info, wrap)
 
     async def leave(self, room: str, ws: AioBase) -> None:
         """End the membership; nothing happens if there is none."""
         self._leave(room, ws)
+
+    def close_members(self, room: str, code: int = 1012, reason: str = "") -> None:
+        """
+        Begin to close this process's members of *room*; does not wait.
+
+        Args:
+            room: The room's name.
+            code: Close code; 1012 asks clients to come again.
+            reason: Close reason.
+        """
+        close = Close(code, reason)
+        for ws in self.presence(room):
+            try:
+                ws._link.begin_close(close)
+            except ConnectionClosed:
+                continue
+
+    # ----------------------------------------------------------------- messages
 
     async def broadcast(
         self,
@@ -104,32 +305,69 @@ class Rooms:
         Send a message to every member of *room*.
 
         It does not wait for any of them, but lets the loop write what waits for
-        members that are behind.
+        members that are behind. With a backend it waits until the engine has the
+        message; without history, members of this process get it then.
 
         Args:
             room: The room's name.
             data: ``str`` for a text message, bytes-like for a binary one.
             exclude: A connection, or several, to leave out: the sender, say.
             key: For ``overflow="latest"``: which messages replace each other.
+                With a backend: ``str``, ``bytes`` or ``int``.
 
         Returns:
-            Counts of what became of it.
+            Counts of what became of it in this process. With history and
+            ``when_away="queue"`` nothing is counted.
 
         Raises:
-            TypeError: *data* is no message.
+            TypeError: *data* is no message, or *key* cannot travel.
+            ValueError: It is bigger than the engine takes; nobody gets it.
+            BackendUnavailable: The engine did not take it in time. Other
+                processes may have it all the same.
 
         Cancellation:
-            The message is on its way to everybody by then.
+            The message is on its way to everybody by then; with a backend, it
+            may or may not be, and without history, members of this process do
+            not get it.
         """
         frames = Frames(data)
         left_out = _as_collection(exclude)
+        if self._backend is not None:
+            exchange = self._started(self._backend)
+            ids = [self._members[ws].id for ws in left_out if ws in self._members]
+            head = head_of(ids, key)
+            topic = exchange.check(room, frames, head)
+            result = await exchange.publish(topic, frames, head)
+            if self._backend.history is not None:
+                return result or BroadcastResult(0, 0, 0)
+        result, behind = self._hand_out(room, frames, left_out, key)
+        if behind:
+            await asyncio.sleep(0)
+        return result
+
+    def _hand_out(
+        self,
+        room: str,
+        frames: Frames,
+        left_out: Collection[AioBase],
+        key: Hashable,
+        position: Position | None = None,
+    ) -> tuple[BroadcastResult, bool]:
+        """Write to the members here; also whether one of them is behind."""
         delivered = dropped = closed = 0
         behind = False
+        wraps = self._wraps.get(room)
+        wrapped: dict[Wrap, Frames] = {}
         # A copy: a member that turns out to be closed leaves meanwhile.
         for ws, member in list(self._rooms.get(room, {}).items()):
             if left_out and ws in left_out:
                 continue
-            outcome = member.deliver(frames, key)
+            if wraps and (wrap := wraps.get(ws)) is not None:
+                if wrap not in wrapped:
+                    wrapped[wrap] = wrap(frames, position)
+                outcome = member.deliver(wrapped[wrap], key)
+            else:
+                outcome = member.deliver(frames, key)
             if outcome is _DELIVERED:
                 delivered += 1
             elif outcome is Outcome.CLOSED:
@@ -140,23 +378,50 @@ class Rooms:
                 dropped += 1
             if member.queue:
                 behind = True
-        if behind:
-            await asyncio.sleep(0)
-        return BroadcastResult(delivered, dropped, closed)
+        return BroadcastResult(delivered, dropped, closed), behind
+
+    # ----------------------------------------------------------------- presence
 
     def presence(self, room: str) -> tuple[AioBase, ...]:
         """The members of *room* in this process, in the order in which they joined."""
         return tuple(self._rooms.get(room, ()))
 
+    async def who(self, room: str, *, timeout: float = 1.0) -> list[Present]:
+        """
+        The members of *room* in all processes, those of this process first.
+
+        Args:
+            room: The room's name.
+            timeout: Seconds to wait for processes that have not answered yet.
+                Whoever has not by then is missing.
+
+        Raises:
+            WebSocketRuntimeError: There is a backend, and *presence* is off.
+            BackendUnavailable: The engine does not answer.
+
+        Cancellation:
+            Safe.
+        """
+        if self._backend is None:
+            return self._present(room)
+        exchange = self._started(self._backend)
+        if self._register is None:
+            raise WebSocketRuntimeError("who() needs Rooms(..., presence=True)")
+        feed = await self._follow(exchange, room)
+        try:
+            return await self._register.who(room, timeout)
+        finally:
+            self._unfollow(exchange, feed)
+
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the rooms that have members."""
+        """Names of the rooms that have members in this process."""
         return tuple(self._rooms)
 
     # ---------------------------------------------------------------- inside
 
-    def _join(self, room: str, ws: AioBase) -> bool:
-        """Whether *ws* was no member before."""
+    def _check(self, ws: AioBase) -> None:
+        """Refuse what is no open connection."""
         if not isinstance(ws, AioBase):
             raise TypeError(
                 f"join() takes an AioServer or AioClient, not {type(ws).__name__}; "
@@ -166,15 +431,22 @@ class Rooms:
         if ending is not None:
             raise ConnectionClosed(ending)
         ws._link.flush()  # refuses a connection that was never opened
+
+    def _join(self, room: str, ws: AioBase, id: str | None, wrap: Wrap | None) -> bool:
+        """Whether *ws* was no member before."""
+        self._check(ws)
         member = self._members.get(ws)
         if member is None:
-            member = Member(ws, self._overflow, self._max_queue)
+            member = Member(ws, self._overflow, self._max_queue, id or secrets.token_hex(8))
             self._members[ws] = member
+            self._by_id[member.id] = ws
             ws.add_cleanup(lambda: self._gone(ws))
         if room in member.rooms:
             return False
         member.rooms.add(room)
         self._rooms.setdefault(room, {})[ws] = member
+        if wrap is not None:
+            self._wraps.setdefault(room, {})[ws] = wrap
         return True
 
     def _leave(self, room: str, ws: AioBase) -> None:
@@ -186,6 +458,15 @@ class Rooms:
         del members[ws]
         if not members:
             del self._rooms[room]
+        if room in self._wraps:
+            self._wraps[room].pop(ws, None)
+            if not self._wraps[room]:
+                del self._wraps[room]
+        info = self._infos.pop((room, ws), "")
+        if self._exchange is not None and not self._closed:
+            if self._register is not None:
+                self._register.left(room, self._describe(member, info))
+            self._unfollow(self._exchange, self._feeds[room])
 
     def _gone(self, ws: AioBase) -> None:
         """The connection has ended."""
@@ -195,27 +476,197 @@ class Rooms:
                 self._leave(room, ws)
             member.forget()
             del self._members[ws]
+            if self._by_id.get(member.id) is ws:
+                del self._by_id[member.id]
+
+    # ---------------------------------------------------- what is between processes
+
+    async def _follow(self, exchange: Exchange, room: str) -> Feed:
+        feed = await exchange.follow(room)
+        if self._feeds.get(room) is not feed:
+            self._feeds[room] = feed
+            if self._register is not None:
+                self._register.ask(room)
+        return feed
+
+    def _unfollow(self, exchange: Exchange, feed: Feed) -> None:
+        exchange.unfollow(feed)
+        if not feed.users:
+            self._feeds.pop(feed.room, None)
+            if self._register is not None:
+                self._register.forget(feed.room)
+
+    async def _join_through(self, backend: Backend, membership: Membership) -> tuple[bool, Joined]:
+        """Join a room that other processes have members of, too."""
+        room, ws, wrap = membership.room, membership.ws, membership.wrap
+        self._check(ws)
+        exchange = self._started(backend)
+        feed = await self._follow(exchange, room)
+        new = False
+        try:
+            joined = Joined(feed.position, 0, None)
+            member = self._members.get(ws)
+            if member is not None and room in member.rooms:
+                return False, joined
+            if membership.since is not None:
+                joined = await self._replay(exchange, feed, membership, membership.since)
+            else:
+                new = self._join(room, ws, membership.id, wrap)
+            new = new or ws in self._rooms.get(room, ())
+        finally:
+            if not new:
+                self._unfollow(exchange, feed)
+        if self._register is not None:
+            self._infos[room, ws] = membership.info
+            self._register.joined(room, self._describe(self._members[ws], membership.info))
+        return new, joined
+
+    async def _replay(
+        self, exchange: Exchange, feed: Feed, membership: Membership, since: Position
+    ) -> Joined:
+        """Write what the member missed, and join at the very place where that ends."""
+        room, ws = membership.room, membership.ws
+        began = feed.position
+        if began is None:
+            return self._join_with_gap(membership, since, "there is no history")
+        if began.epoch == since.epoch and began.offset < since.offset:
+            # Another process was quicker than this one.
+            await exchange.refill(feed)
+        written = 0
+        at = since
+        with exchange.remembering(feed):
+            for _ in range(_CATCH_UPS):
+                page = await exchange.backend.read(feed.topic, at, _PAGE)
+                if not page.complete:
+                    return self._join_with_gap(membership, since, "the history does not reach back")
+                exchange.advance_to(feed, page.entries, at)
+                for position, data in page.entries:
+                    written += await self._write(membership, unpack(data), position)
+                    at = position
+                if page.more:
+                    continue
+                if feed.position is None or feed.position.epoch != at.epoch:
+                    break
+                if at.offset >= feed.recent_from:
+                    # From here on nothing waits: no message can come in between.
+                    self._join(room, ws, membership.id, membership.wrap)
+                    member = self._members[ws]
+                    for position, frames, envelope in list(feed.recent):
+                        if position.offset > at.offset and member.id not in envelope.excluded:
+                            if membership.wrap is not None:
+                                frames = membership.wrap(frames, position)
+                            member.deliver(frames, envelope.key)
+                            written += 1
+                    return Joined(feed.position, written, None)
+        return self._join_with_gap(membership, at, "the room is faster than the connection")
+
+    def _join_with_gap(self, membership: Membership, since: Position, reason: str) -> Joined:
+        self._join(membership.room, membership.ws, membership.id, membership.wrap)
+        now = time.time()
+        feed = self._feeds[membership.room]
+        return Joined(feed.position, 0, Gap(membership.room, 0.0, now, reason, since))
+
+    async def _write(self, membership: Membership, envelope: Envelope, position: Position) -> int:
+        """One message of the history, at the pace of the member; how many that were."""
+        if membership.id is not None and membership.id in envelope.excluded:
+            return 0
+        frames = frames_of(envelope)
+        if membership.wrap is not None:
+            frames = membership.wrap(frames, position)
+        link = membership.ws._link
+        while not link.write_frames(frames):
+            await link.writable()
+        return 1
+
+    def _arrived(
+        self, room: str, frames: Frames, envelope: Envelope, position: Position | None
+    ) -> BroadcastResult:
+        """A message from the engine."""
+        left_out: tuple[AioBase, ...] = ()
+        if envelope.excluded:
+            left_out = tuple(self._by_id[one] for one in envelope.excluded if one in self._by_id)
+        return self._hand_out(room, frames, left_out, envelope.key, position)[0]
+
+    def _missed(self, gap: Gap) -> None:
+        if self._on_gap is not None:
+            self._on_gap(gap)
+        else:
+            self.close_members(gap.room, CloseCode.SERVICE_RESTART, "messages may be missing")
+
+    def _heard(self, room: str | None, envelope: Envelope) -> None:
+        if self._register is not None:
+            self._register.heard(room, envelope)
+
+    def _describe(self, member: Member, info: str) -> Present:
+        process = "" if self._exchange is None else self._exchange.process.hex()
+        return Present(process, member.id, info)
+
+    def _present(self, room: str) -> list[Present]:
+        return [
+            self._describe(member, self._infos.get((room, ws), ""))
+            for ws, member in self._rooms.get(room, {}).items()
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """
+    What came of a `Rooms.join`.
+
+    Attributes:
+        position: With history: the member gets what comes after it.
+        recovered: Messages that were written because of *since*.
+        gap: With *since*: None if nothing is missing. Otherwise the member gets
+            what comes from now on, and has to begin anew; ``gap.since`` is 0.
+    """
+
+    position: Position | None
+    recovered: int
+    gap: Gap | None
 
 
 class Membership:
     """What `Rooms.join` returns: await it, or enter it to leave at the end."""
 
-    __slots__ = ("_joined", "_room", "_rooms", "_ws")
+    __slots__ = ("_joined", "_rooms", "id", "info", "room", "since", "wrap", "ws")
 
-    def __init__(self, rooms: Rooms, room: str, ws: AioBase) -> None:
+    def __init__(
+        self,
+        rooms: Rooms,
+        room: str,
+        ws: AioBase,
+        since: Position | None,
+        id: str | None,
+        info: str,
+        wrap: Wrap | None,
+    ) -> None:
         self._rooms = rooms
-        self._room = room
-        self._ws = ws
+        self.room = room
+        self.ws = ws
+        self.since = since
+        self.id = id
+        self.info = info
+        self.wrap = wrap
         self._joined = False
 
-    def __await__(self) -> Generator[Any, Any, None]:
+    def __await__(self) -> Generator[Any, Any, Joined]:
         return self._enter().__await__()
 
-    async def _enter(self) -> None:
-        self._joined = self._rooms._join(self._room, self._ws)
+    async def _enter(self) -> Joined:
+        rooms = self._rooms
+        if rooms._backend is not None:
+            self._joined, joined = await rooms._join_through(rooms._backend, self)
+            return joined
+        self._joined = rooms._join(self.room, self.ws, self.id, self.wrap)
+        if self._joined and self.info:
+            rooms._infos[self.room, self.ws] = self.info
+        gap = None
+        if self.since is not None:
+            gap = Gap(self.room, 0.0, time.time(), "there is no history", self.since)
+        return Joined(None, 0, gap)
 
-    async def __aenter__(self) -> None:
-        await self._enter()
+    async def __aenter__(self) -> Joined:
+        return await self._enter()
 
     async def __aexit__(
         self,
@@ -225,7 +676,7 @@ class Membership:
     ) -> None:
         # An outer block that joined the same room leaves it, not this one.
         if self._joined:
-            await self._rooms.leave(self._room, self._ws)
+            await self._rooms.leave(self.room, self.ws)
 
 
 def _as_collection(exclude: AioBase | Collection[AioBase] | None) -> Collection[AioBase]:

@@ -1,0 +1,111 @@
+"""Whatever happens to an engine, no message is missing in silence.
+
+With history none is missing at all, as long as the engine itself keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from simplews.rooms import Backend, History, Redis
+
+from ...engines import Engine, Relay, redis_server
+from .load import load
+
+#: The backend of an engine on a port.
+Make = Callable[[int], Backend]
+
+
+def plain_redis(port: int, **options: Any) -> Backend:
+    return Redis(f"redis://127.0.0.1:{port}", timeout=1.0, **options)
+
+
+def history_redis(port: int) -> Backend:
+    return plain_redis(port, history=History(length=10000, age=60))
+
+
+MAKERS = {"redis": plain_redis, "redis-history": history_redis}
+
+
+@pytest.fixture(params=MAKERS)
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def make(kind: str) -> Make:
+    return MAKERS[kind]
+
+
+@pytest.fixture
+async def engine(kind: str) -> AsyncIterator[Engine]:
+    async with redis_server() as engine:
+        yield engine
+
+
+def settle(kind: str, run: Any) -> None:
+    """What must hold for the gaps."""
+    if "history" in kind:
+        assert not run.missing
+        assert not run.gaps
+    else:
+        assert run.gaps
+
+
+async def test_killed_and_started_again(kind: str, make: Make, engine: Engine) -> None:
+    async with load(lambda: make(engine.port)) as run:
+        await engine.kill()
+        await run.until(lambda: run.failed)
+        await engine.start()
+        await run.more()
+    settle(kind, run)
+
+
+async def test_connection_cut(kind: str, make: Make, engine: Engine) -> None:
+    async with Relay(engine.port) as relay:
+        async with load(lambda: make(engine.port), lambda: make(relay.port)) as run:
+            relay.cut()
+            await run.until(lambda: run.gaps or "history" in kind)
+            await run.more(50)
+    settle(kind, run)
+
+
+async def test_paused(kind: str, make: Make, engine: Engine) -> None:
+    """Longer than anybody waits for it."""
+    async with load(lambda: make(engine.port)) as run:
+        with engine.paused():
+            await run.until(lambda: run.failed)
+        await run.more()
+    if "history" in kind:
+        settle(kind, run)
+
+
+async def test_network_split_on_the_side_of_the_receiver(
+    kind: str, make: Make, engine: Engine
+) -> None:
+    """Nobody closes anything; what was sent meanwhile arrives never, or is filled in."""
+    async with Relay(engine.port) as relay:
+        async with load(lambda: make(engine.port), lambda: make(relay.port)) as run:
+            relay.split()
+            count = len(run.sent)
+            await run.until(lambda: len(run.sent) > count + 300)
+            relay.cut()
+            relay.heal()
+            await run.more()
+    settle(kind, run)
+
+
+async def test_deaf(kind: str, make: Make, engine: Engine) -> None:
+    """A subscription that is silent, on a connection that lives, is found by the heartbeat."""
+    async with Relay(engine.port) as relay:
+        async with load(lambda: make(engine.port), lambda: make(relay.port)) as run:
+            relay.split()
+            began = run.now
+            await run.until(lambda: run.now > began + 0.7)
+            relay.heal()
+            await run.more(100)
+    settle(kind, run)
