@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import json
 import os
 import shutil
 import signal
@@ -68,6 +69,7 @@ class Engine:
         )
         assert self.process.stdout is not None
         said = b""
+        self._listening = asyncio.ensure_future(asyncio.sleep(0))
         async with asyncio.timeout(DEADLINE):
             while b"eady to accept" not in said and b"Server is ready" not in said:
                 line = await self.process.stdout.readline()
@@ -142,10 +144,16 @@ def redis_command(program: str, *more: str) -> Callable[[int, Path], list[str]]:
 
 
 @contextlib.asynccontextmanager
-async def redis_server(*more: str) -> AsyncIterator[Engine]:
-    """One Redis; it loses nothing when it is killed, for it writes everything down at once."""
-    command = redis_command(redis_program(), "--appendfsync", "always", *more)
-    async with running(command) as engine:
+async def redis_server(*, slow_limit: int = 8 << 20) -> AsyncIterator[Engine]:
+    """
+    One Redis; it loses nothing when it is killed, for it writes everything down at once.
+
+    Args:
+        slow_limit: Bytes that may wait for one subscriber.
+    """
+    limit = ("--client-output-buffer-limit", "pubsub", str(slow_limit), "0", "0")
+    options = ("--appendfsync", "always", *limit)
+    async with running(redis_command(redis_program(), *options)) as engine:
         yield engine
 
 
@@ -161,14 +169,21 @@ def nats_program() -> str:
 
 
 @contextlib.asynccontextmanager
-async def nats_server(*more: str) -> AsyncIterator[Engine]:
-    """One NATS with JetStream, which writes everything down at once."""
+async def nats_server(*, slow_limit: int = 64 << 20) -> AsyncIterator[Engine]:
+    """
+    One NATS with JetStream, which writes everything down at once.
+
+    Args:
+        slow_limit: Bytes that may wait for one client.
+    """
 
     def command(port: int, folder: Path) -> list[str]:
         config = folder / "nats.conf"
-        config.write_text(f"jetstream {{ store_dir: {str(folder)!r}, sync_interval: always }}\n")
-        where = ["-a", "127.0.0.1", "-p", str(port)]
-        return [nats_program(), "-c", str(config), *where, *more]
+        config.write_text(
+            f"jetstream {{ store_dir: {json.dumps(str(folder))}, sync_interval: always }}\n"
+            f"max_pending: {slow_limit}\n"
+        )
+        return [nats_program(), "-c", str(config), "-a", "127.0.0.1", "-p", str(port)]
 
     async with running(command) as engine:
         yield engine

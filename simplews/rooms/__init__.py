@@ -3,6 +3,7 @@
 from .backend import Backend, Gap, History, Position
 from .member import Overflow
 from .memory import Memory
+from .nats import Nats
 from .presence import PresenceChange, Present
 from .redis import Redis
 from .rooms import BroadcastResult, Joined, Rooms
@@ -14,6 +15,7 @@ __all__ = [
     "History",
     "Joined",
     "Memory",
+    "Nats",
     "Overflow",
     "Position",
     "PresenceChange",

@@ -20,12 +20,13 @@ class Position(NamedTuple):
     """
     Where a message stands in the history of its room.
 
-    Positions of one epoch are ordered by their offsets. A new epoch begins when
+    Positions of one epoch are ordered by their offsets, which need not be
+    consecutive. A new epoch begins when
     the engine has lost its memory; nothing is known across epochs.
 
     Attributes:
         epoch: A name without a dot.
-        offset: A number that grows with every message; 0 is before the first.
+        offset: A number that grows with every message.
     """
 
     epoch: str
@@ -210,8 +211,20 @@ class Backend(Protocol):
         """With history: the position of the newest message, or of none."""
         ...
 
-    async def read(self, topic: str, after: Position, limit: int) -> Page:
-        """With history: messages behind *after*, at most *limit* of them."""
+    async def read(
+        self, topic: str, after: Position, limit: int, since: float | None = None
+    ) -> Page:
+        """
+        With history: messages behind *after*, at most *limit* of them.
+
+        Args:
+            topic: Of which room.
+            after: The last message that the reader has had.
+            limit: How many at once.
+            since: All that was published before, as ``time.time()`` has it, is
+                known to have been had: an engine that forgets with age may need
+                that to tell whether something is missing.
+        """
         ...
 
     def heartbeats(self) -> Sequence[str]:

@@ -78,6 +78,25 @@ class _Item:
         self.echo: asyncio.Future[Any] | None = None
 
 
+class _Beat:
+    """
+    The heartbeat on one topic.
+
+    Attributes:
+        number: Of the one that is under way.
+        echo: Set when it has come back.
+        proven: When the last one that came back was sent, as ``time.time()`` has it:
+            whatever the engine took before that has been delivered.
+    """
+
+    __slots__ = ("echo", "number", "proven")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.echo = asyncio.Event()
+        self.proven = time.time()
+
+
 class Feed:
     """
     One room that this process follows.
@@ -186,9 +205,10 @@ class Exchange:
         self._sequences: OrderedDict[str, int] = OrderedDict()
         self._marks: dict[str, int] = {}  # topics, and how many marks are still to come
         self._own: dict[tuple[str, int], _Item] = {}  # published, and not yet come back
-        self._echoes: dict[str, asyncio.Event] = {}
+        self._beats: dict[str, _Beat] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._fills = asyncio.Semaphore(_FILLS)
+        self._began = time.time()
         self.closed = False
         #: Messages that were queued and then lost.
         self.lost = 0
@@ -485,8 +505,9 @@ class Exchange:
             return
         if topic.startswith("~"):
             if envelope.sender == self.process:
-                if topic in self._echoes:
-                    self._echoes[topic].set()
+                beat = self._beats.get(topic)
+                if beat is not None and envelope.payload == b"%d" % beat.number:
+                    beat.echo.set()
             elif topic == HEARTBEAT:
                 self._on_presence(None, envelope)
             return
@@ -554,8 +575,18 @@ class Exchange:
         if own is not None and own.echo is not None and not own.echo.done():
             own.echo.set_result(result)
 
+    def _proven(self) -> float:
+        """
+        When all was well for sure, as ``time.time()`` has it.
+
+        That something was heard later proves less: it may have been long on its
+        way, and what the engine took meanwhile is behind it.
+        """
+        return min((beat.proven for beat in self._beats.values()), default=self._began)
+
     def gap(self, feed: Feed, since: float, reason: str) -> None:
         """Report what could not be filled."""
+        since = min(since, self._proven())
         gap = Gap(feed.room, since, time.time(), reason, feed.position)
         self._log.warning("gap in room %r: %s", feed.room, reason)
         try:
@@ -566,6 +597,10 @@ class Exchange:
     def _lost(self, lost: Lost) -> None:
         """The backend may have lost messages, and has its subscriptions back."""
         self._log.warning("messages of the engine may have been lost: %s", lost.reason)
+        for beat in self._beats.values():
+            # One that was under way may have been lost as well, and proves nothing.
+            beat.number += 1
+            beat.echo.set()
         for feed in list(self.feeds.values()):
             if not feed.ready or (lost.topics is not None and feed.topic not in lost.topics):
                 continue
@@ -588,11 +623,15 @@ class Exchange:
         if at is None or feed.filling is not None:
             return  # it is in the history, and will be read from there
         if at.epoch == position.epoch and position.offset <= at.offset:
-            return  # read from the history already
-        if at.epoch == position.epoch and (previous is None or previous == at.offset):
+            known = feed.senders.get(envelope.sender)
+            if known is None or envelope.sequence <= known[0]:
+                return  # read from the history already
+            # Offsets went back: the engine has lost the end of its history.
+            self._fill(feed, known[1], "the engine has forgotten messages")
+        elif at.epoch == position.epoch and (previous is None or previous <= at.offset):
             self._advance(feed, envelope, position)
         else:
-            self._fill(feed, time.time() - self.heartbeat_interval, "a hole in the live messages")
+            self._fill(feed, time.time(), "a hole in the live messages")
 
     def _advance(self, feed: Feed, envelope: Envelope, position: Position) -> None:
         """The next message, in order."""
@@ -602,6 +641,7 @@ class Exchange:
 
     def _fill(self, feed: Feed, since: float, reason: str, mark: Envelope | None = None) -> None:
         if feed.filling is None:
+            since = min(since, self._proven())
             feed.filling = self.spawn(self._fill_from_history(feed, since, reason, mark))
 
     def _catch_up(self, feed: Feed) -> None:
@@ -610,7 +650,7 @@ class Exchange:
         if at is None or seen is None or not feed.ready:
             return
         if seen.epoch != at.epoch or seen.offset > at.offset:
-            self._fill(feed, time.time() - self.heartbeat_interval, "a hole in the live messages")
+            self._fill(feed, time.time(), "a hole in the live messages")
 
     async def _fill_from_history(
         self, feed: Feed, since: float, reason: str, mark: Envelope | None
@@ -639,7 +679,7 @@ class Exchange:
     async def _read_all(self, feed: Feed, since: float, reason: str) -> None:
         more = True
         while more and feed.position is not None:
-            page = await self.backend.read(feed.topic, feed.position, _PAGE)
+            page = await self.backend.read(feed.topic, feed.position, _PAGE, since)
             more = page.more
             if not page.complete:
                 feed.senders.clear()
@@ -650,7 +690,7 @@ class Exchange:
 
     async def refill(self, feed: Feed) -> None:
         """Bring the members up to the end of the history; not for ever."""
-        self._fill(feed, time.time() - self.heartbeat_interval, "another process was quicker")
+        self._fill(feed, time.time(), "another process was quicker")
         if feed.filling is not None:
             await asyncio.wait({feed.filling})
 
@@ -708,8 +748,8 @@ class Exchange:
         while True:
             await self.backend.wait_connected()
             topics = [HEARTBEAT, *self.backend.heartbeats()]
-            for gone in self._echoes.keys() - topics:
-                del self._echoes[gone]
+            for gone in self._beats.keys() - topics:
+                del self._beats[gone]
             await asyncio.gather(*map(self._beat_once, topics))
             for topic, left in list(self._marks.items()):
                 if left > 1:
@@ -722,13 +762,18 @@ class Exchange:
     async def _beat_once(self, topic: str) -> None:
         try:
             async with asyncio.timeout(self.heartbeat_timeout):
-                if topic not in self._echoes:
+                if topic not in self._beats:
                     await self.backend.subscribe(topic)
-                    self._echoes[topic] = asyncio.Event()
-                echo = self._echoes[topic]
-                echo.clear()
-                self.announce(topic, Kind.ALIVE, b"")
-                await echo.wait()
+                    self._beats[topic] = _Beat()
+                beat = self._beats[topic]
+                beat.number += 1
+                beat.echo.clear()
+                sent = time.time()
+                self.announce(topic, Kind.ALIVE, b"%d" % beat.number)
+                number = beat.number
+                await beat.echo.wait()
+                if beat.number == number:
+                    beat.proven = sent
         except BackendUnavailable as error:
             self._log.warning("no heartbeat on %s: %s", topic, error)
         except TimeoutError:

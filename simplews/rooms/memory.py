@@ -124,7 +124,9 @@ class Memory:
     async def newest(self, topic: str) -> Position:
         return Position(self._hub.epoch, self._past(topic).offset)
 
-    async def read(self, topic: str, after: Position, limit: int) -> Page:
+    async def read(
+        self, topic: str, after: Position, limit: int, since: float | None = None
+    ) -> Page:
         past, epoch = self._past(topic), self._hub.epoch
         start = after.offset if after.epoch == epoch else 0
         found = [(offset, data) for _, offset, data in past.entries if offset > start]

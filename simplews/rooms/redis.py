@@ -37,6 +37,8 @@ _CHUNK = 500
 # What the offset jumps by when the server is another one than last time. Its memory
 # may be older than what it has told: no offset is given twice.
 _JUMP = 1_000_000
+# Bytes of a history that are read at once.
+_PAGE_BYTES = 1 << 20
 # Milliseconds that a room is remembered after its last message, without the messages.
 _MEMORY = 7 * 24 * 3600 * 1000
 
@@ -74,7 +76,7 @@ return offset
 """
 
 # KEYS: the same. ARGV: the position's epoch and offset (empty for the newest),
-# limit, an epoch if there is none, memory (ms), the server's run id.
+# limit, an epoch if there is none, memory (ms), the server's run id, bytes.
 _READ = """
 local memory = redis.call('HMGET', KEYS[2], 'epoch', 'offset')
 local epoch, offset = memory[1], memory[2] or '0'
@@ -83,10 +85,19 @@ if not epoch then
   redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', '0', 'run', ARGV[6])
   redis.call('PEXPIRE', KEYS[2], ARGV[5])
 end
-if ARGV[1] == '' then return {epoch, offset, {}} end
+if ARGV[1] == '' then return {epoch, offset, {}, 0} end
 local after = '-'
 if epoch == ARGV[1] then after = '(' .. ARGV[2] .. '-0' end
-return {epoch, offset, redis.call('XRANGE', KEYS[1], after, '+', 'COUNT', ARGV[3])}
+local found, size, more = {}, 0, 0
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], after, '+', 'COUNT', ARGV[3] + 1)) do
+  size = size + #entry[2][6]
+  if #found > 0 and (#found == tonumber(ARGV[3]) or size > tonumber(ARGV[7])) then
+    more = 1
+    break
+  end
+  found[#found + 1] = entry
+end
+return {epoch, offset, found, more}
 """
 
 
@@ -460,11 +471,15 @@ class Redis:
         return results
 
     async def newest(self, topic: str) -> Position:
-        epoch, offset, _ = await self._read(topic, "", "", 0)
+        epoch, offset, *_ = await self._read(topic, "", "", 0)
         return Position(epoch.decode(), int(offset))
 
-    async def read(self, topic: str, after: Position, limit: int) -> Page:
-        epoch_bytes, newest, found = await self._read(topic, after.epoch, str(after.offset), limit)
+    async def read(
+        self, topic: str, after: Position, limit: int, since: float | None = None
+    ) -> Page:
+        epoch_bytes, newest, found, more = await self._read(
+            topic, after.epoch, str(after.offset), limit
+        )
         epoch = epoch_bytes.decode()
         entries = [
             (Position(epoch, int(name.partition(b"-")[0])), fields[5]) for name, fields in found
@@ -474,7 +489,7 @@ class Redis:
         return Page(
             entries=entries,
             complete=epoch == after.epoch and before == after.offset,
-            more=len(entries) == limit,
+            more=bool(more),
             end=entries[-1][0] if entries else Position(epoch, int(newest)),
         )
 
@@ -588,7 +603,19 @@ class Redis:
         memory = _MEMORY + int(1000 * self.history.age)
         keys = self._keys(self.channel(topic))
         new = secrets.token_hex(4)
-        command = ["EVALSHA", "READ", 2, *keys, epoch, offset, limit, new, memory, None]
+        command = [
+            "EVALSHA",
+            "READ",
+            2,
+            *keys,
+            epoch,
+            offset,
+            limit,
+            new,
+            memory,
+            None,
+            _PAGE_BYTES,
+        ]
         (answer,) = await self._node(topic).call([command])
         if isinstance(answer, Exception):
             if isinstance(answer, self._moved_error):

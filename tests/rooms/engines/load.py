@@ -12,7 +12,7 @@ from simplews import BackendUnavailable, Rooms
 from simplews.rooms import Backend, Gap
 
 from ...engines import DEADLINE
-from ...peer import opened
+from ...peer import TEXT, opened
 
 #: Quick to notice: what takes seconds in earnest is not waited for here.
 QUICK: dict[str, Any] = {
@@ -20,6 +20,9 @@ QUICK: dict[str, Any] = {
     "heartbeat_timeout": 0.4,
     "publish_timeout": 1.0,
 }
+
+
+_LAST = 10**9
 
 
 class Load:
@@ -33,7 +36,9 @@ class Load:
         gaps: What was reported to the receiver.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sender: Rooms) -> None:
+        self.sender = sender
+        self._number = 0
         self.sent: dict[int, tuple[float, float]] = {}
         self.failed: set[int] = set()
         self.got: list[int] = []
@@ -53,23 +58,30 @@ class Load:
         self.gaps.append(gap)
         self._news.set()
 
-    async def send(self, rooms: Rooms, size: int = 0) -> None:
+    async def send(self, rooms: Rooms, size: int) -> None:
         """Broadcast until `stop`."""
-        number = 0
         while not self._stop:
-            began = time.time()
-            try:
-                await rooms.broadcast("load", f"{number}".ljust(size))
-            except BackendUnavailable:
-                self.failed.add(number)
-            self.sent[number] = began, time.time()
-            number += 1
-            self._news.set()
+            await self.send_one(rooms, size)
             await asyncio.sleep(0)
+
+    async def send_one(self, rooms: Rooms, size: int) -> None:
+        number, self._number = self._number, self._number + 1
+        began = time.time()
+        try:
+            await rooms.broadcast("load", f"{number}".ljust(size))
+        except BackendUnavailable:
+            self.failed.add(number)
+        self.sent[number] = began, time.time()
+        self._news.set()
+
+    async def burst(self, count: int, size: int) -> None:
+        """So many at once."""
+        await asyncio.gather(*(self.send_one(self.sender, size) for _ in range(count)))
 
     async def receive(self, peer: Any) -> None:
         """Read what the member gets."""
         while (frame := await peer.frame()) is not None:
+            assert frame[0] == TEXT, frame
             self.got.append(int(frame[1]))
             self._news.set()
 
@@ -109,9 +121,9 @@ async def load(
     **options: Any,
 ) -> AsyncIterator[Load]:
     """Run it; at the end everything that was sent has arrived, or never will, and is checked."""
-    run = Load()
     settings = {**QUICK, **options}
     one = Rooms(backend(), **settings)
+    run = Load(one)
     two = Rooms((receiving or backend)(), on_gap=run.gap, **settings)
     async with one, two, opened(max_message_size=None) as (ws, peer):
         await two.join("load", ws)
@@ -124,9 +136,11 @@ async def load(
             async with asyncio.timeout(DEADLINE):
                 await sending
             # The last of all: once it is there, nothing is on its way any more.
-            await one.broadcast("load", "999999")
-            await run.until(lambda: 999999 in run.got)
-            run.got.remove(999999)
+            while _LAST not in run.got:
+                reported = len(run.gaps)
+                await one.broadcast("load", str(_LAST))
+                await run.until(lambda n=reported: _LAST in run.got or len(run.gaps) > n)
+            run.got.remove(_LAST)
         finally:
             run.stop()
             for task in (sending, reading):

@@ -5,14 +5,15 @@ With history none is missing at all, as long as the engine itself keeps it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from simplews.rooms import Backend, History, Redis
+from simplews.rooms import Backend, History, Nats, Redis
 
-from ...engines import Engine, Relay, redis_server
+from ...engines import Engine, Relay, nats_server, redis_server
 from .load import load
 
 #: The backend of an engine on a port.
@@ -27,7 +28,20 @@ def history_redis(port: int) -> Backend:
     return plain_redis(port, history=History(length=10000, age=60))
 
 
-MAKERS = {"redis": plain_redis, "redis-history": history_redis}
+def plain_nats(port: int, **options: Any) -> Backend:
+    return Nats(f"nats://127.0.0.1:{port}", timeout=1.0, **options)
+
+
+def history_nats(port: int) -> Backend:
+    return plain_nats(port, history=History(length=10000, age=60))
+
+
+MAKERS = {
+    "redis": plain_redis,
+    "redis-history": history_redis,
+    "nats": plain_nats,
+    "nats-history": history_nats,
+}
 
 
 @pytest.fixture(params=MAKERS)
@@ -43,7 +57,7 @@ def make(kind: str) -> Make:
 
 @pytest.fixture
 async def engine(kind: str) -> AsyncIterator[Engine]:
-    async with redis_server() as engine:
+    async with (redis_server if "redis" in kind else nats_server)() as engine:
         yield engine
 
 
@@ -97,6 +111,33 @@ async def test_network_split_on_the_side_of_the_receiver(
             relay.heal()
             await run.more()
     settle(kind, run)
+
+
+async def test_disconnected_by_the_engine_for_being_slow(kind: str, make: Make) -> None:
+    """What waits for one client is limited in every engine."""
+    limited = redis_server if "redis" in kind else nats_server
+    async with limited(slow_limit=2 << 20) as engine, Relay(engine.port) as relay:
+        # The heartbeat is not to be the first to notice.
+        late = {"heartbeat_timeout": 15.0}
+        async with load(lambda: make(engine.port), lambda: make(relay.port), **late) as run:
+            relay.split()
+            # Much more than the two sockets on the way hold.
+            for _ in range(10):
+                await run.burst(20, 100_000)
+            relay.heal()
+            await run.more(300 if "history" in kind else 20)
+    settle(kind, run)
+    assert "history" in kind or run.missing
+
+
+async def test_dropped_by_the_client_for_being_slow(nats: Engine) -> None:
+    """nats-py drops what is above its limit, and says so."""
+    make = functools.partial(plain_nats, nats.port)
+    async with load(make, functools.partial(make, max_waiting=50_000)) as run:
+        await run.burst(100, 20_000)
+        await run.until(lambda: run.gaps)
+    assert run.missing
+    assert len(run.gaps) < len(run.missing)
 
 
 async def test_deaf(kind: str, make: Make, engine: Engine) -> None:
