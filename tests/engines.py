@@ -164,15 +164,18 @@ def _redis_command(program: str, *more: str) -> Callable[[Engine], list[str]]:
 
 
 @contextlib.contextmanager
-def redis_server(*, slow_limit: int = 8 << 20) -> Iterator[Engine]:
+def redis_server(*, slow_limit: int = 8 << 20, durable: bool = True) -> Iterator[Engine]:
     """
-    One Redis; it loses nothing when it is killed, for it writes everything down at once.
+    One Redis.
 
     Args:
         slow_limit: Bytes that may wait for one subscriber.
+        durable: Whether it writes everything down at once, and loses nothing when it
+            is killed; else it writes nothing down.
     """
     limit = ("--client-output-buffer-limit", "pubsub", str(slow_limit), "0", "0")
-    with _running(_redis_command(_redis_program(), *limit)) as [engine]:
+    memory = () if durable else ("--appendonly", "no")
+    with _running(_redis_command(_redis_program(), *limit, *memory)) as [engine]:
         yield engine
 
 

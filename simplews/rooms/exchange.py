@@ -30,6 +30,7 @@ from ..errors import BackendUnavailable
 from ..link.base import Frames
 from .backend import Backend, Gap, Lost, Outgoing, Position
 from .envelope import HEARTBEAT, Envelope, Kind, head_of, pack, topic_of, unpack
+from .tasks import end_tasks
 
 __all__ = ["Exchange", "Feed", "WhenAway", "check_when_away", "frames_of"]
 
@@ -260,10 +261,7 @@ class Exchange:
             async with asyncio.timeout(self._publish_timeout):
                 while self._waiting and self.backend.connected:
                     await self._send(self._take())
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(list(self._tasks))
         await self.backend.close()
         self._fail(list(self._waiting), BackendUnavailable("the rooms were closed"))
         self._waiting.clear()

@@ -24,6 +24,7 @@ from typing import Any
 
 from ..errors import BackendUnavailable
 from .backend import Deliver, History, Lost, Outgoing, Page, Position
+from .tasks import end_tasks
 
 __all__ = ["Nats"]
 
@@ -129,9 +130,7 @@ class Nats:
 
     async def close(self) -> None:
         self._deliver = lambda *_: None
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks([self._task])
 
     @property
     def connected(self) -> bool:

@@ -25,6 +25,7 @@ from typing import Any
 from ..errors import BackendUnavailable
 from .backend import Deliver, History, Lost, Outgoing, Page, Position
 from .envelope import HEARTBEAT
+from .tasks import end_tasks
 
 __all__ = ["Redis"]
 
@@ -305,11 +306,8 @@ class _Node:
         self._mouth = mouth
 
     async def close(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
-        if self._reading is not None:
-            await asyncio.gather(self._reading, return_exceptions=True)
+        await end_tasks([self.task])
+        await end_tasks([self._reading])
         if self._mouth is not None:
             mouth, self._mouth = self._mouth, None
             await self.backend.hang_up(mouth)
@@ -403,9 +401,7 @@ class Redis:
 
     async def close(self) -> None:
         self._deliver = lambda *_: None
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        await end_tasks([self._looking])
         for node in {self._seed, *self._nodes.values()}:
             await node.close()
 

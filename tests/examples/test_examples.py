@@ -17,6 +17,8 @@ import pytest
 
 from simplews import AioClient, ConnectionError
 
+from ..engines import redis_server
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
@@ -363,3 +365,21 @@ def test_tests_of_a_chat() -> None:
         timeout=55,
     )
     assert "5 passed" in run.stdout, run.stdout + run.stderr
+
+
+@needs_ctrl_c
+async def test_rooms_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    with redis_server() as redis:
+        monkeypatch.setitem(ENVIRONMENT, "REDIS_URL", f"redis://127.0.0.1:{redis.port}")
+        script = EXAMPLES / "rooms_redis.py"
+        async with run(script, "0") as one, run(script, "0") as two:
+            urls = [(await program.line(r"ws://\S+"))[0] for program in (one, two)]
+            async with AioClient.connect(urls[0]) as a, AioClient.connect(urls[1]) as b:
+                # Whoever gets an answer has joined; the other may not have yet.
+                reading = asyncio.ensure_future(b.receive(DEADLINE))
+                while not reading.done():
+                    await a.send("hello")
+                    await asyncio.sleep(0)
+                assert await reading == "hello"
+            for program in (one, two):
+                await program.interrupt()

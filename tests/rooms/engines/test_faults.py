@@ -6,6 +6,7 @@ With history none is missing at all, as long as the engine itself keeps it.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -123,10 +124,10 @@ async def test_disconnected_by_the_engine_for_being_slow(kind: str, make: Make) 
             async with load(lambda: make(engine.port), lambda: make(relay.port), **late) as run:
                 relay.split()
                 # Much more than the two sockets on the way hold.
-                for _ in range(10):
+                for _ in range(8):
                     await run.burst(20, 100_000)
                 relay.heal()
-                await run.more(300 if "history" in kind else 20)
+                await run.more(160 if "history" in kind else 20)
     settle(kind, run)
     assert "history" in kind or run.missing
 
@@ -151,3 +152,27 @@ async def test_deaf(kind: str, make: Make, engine: Engine) -> None:
             relay.heal()
             await run.more(100)
     settle(kind, run)
+
+
+@pytest.mark.parametrize("kind", ["redis", "redis-history"])
+async def test_connections_killed_by_the_engine(kind: str, make: Make, engine: Engine) -> None:
+    """``CLIENT KILL``: all subscribers at once, again and again."""
+    client: Any = importlib.import_module("redis.asyncio").Redis
+    admin = client.from_url(f"redis://127.0.0.1:{engine.port}")
+    async with admin, load(lambda: make(engine.port)) as run:
+        for _ in range(3):
+            assert await admin.client_kill_filter(_type="pubsub") >= 1
+            await run.more()
+    settle(kind, run)
+
+
+async def test_a_redis_that_forgets() -> None:
+    """It is killed and has written nothing down: that is a gap, history or not."""
+    with redis_server(durable=False) as engine:
+        async with load(lambda: history_redis(engine.port)) as run:
+            engine.kill()
+            await run.until(lambda: run.failed)
+            engine.start()
+            await run.until(lambda: run.gaps)
+            await run.more()
+    assert "does not reach back" in run.gaps[0].reason

@@ -1,0 +1,264 @@
+"""What is between `Rooms` and an engine: holes, deafness, bounds. The engine is in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from simplews import BackendUnavailable, BroadcastResult, Rooms
+from simplews.rooms import Gap, History, Memory
+from simplews.rooms.backend import Lost, Outgoing
+from simplews.rooms.envelope import Kind, unpack
+
+from ..peer import TEXT, opened
+
+HISTORY = History(length=50, age=60)
+
+
+class Lossy(Memory):
+    """
+    An engine that can lose messages, be deaf, and be away.
+
+    Attributes:
+        lose: Whether an envelope does not arrive at this end.
+        away: Whether it is away.
+        made_again: How often it was asked for another connection.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lose: Callable[[Any], bool] = lambda envelope: False
+        self._there = asyncio.Event()
+        self._there.set()
+        self.made_again = 0
+        self._lost: Callable[[Lost], None] = lambda lost: None
+
+    def start(self, deliver: Any, lost: Callable[[Lost], None]) -> None:
+        def through(topic: str, data: bytes, *more: Any) -> None:
+            if not self.lose(unpack(data)):
+                deliver(topic, data, *more)
+
+        self._lost = lost
+        super().start(through, lost)
+
+    def go(self) -> None:
+        self._there.clear()
+
+    def come(self) -> None:
+        self._there.set()
+
+    @property
+    def connected(self) -> bool:
+        return self._there.is_set()
+
+    async def wait_connected(self) -> None:
+        await self._there.wait()
+
+    async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Exception | None]:
+        if not self._there.is_set():
+            raise BackendUnavailable("away")
+        return await super().publish(batch)
+
+    def reconnect(self, topic: str, reason: str) -> None:
+        self.made_again += 1
+        self.lose = lambda envelope: False
+        self._lost(Lost(0.0, reason))
+
+
+def number(n: int) -> Callable[[Any], bool]:
+    """Loses the message with this text."""
+    return lambda envelope: envelope.kind is Kind.TEXT and envelope.payload == b"%d" % n
+
+
+async def pass_time(seconds: float) -> None:
+    """Let the clock, which jumps, be so much later."""
+    loop = asyncio.get_running_loop()
+    later = loop.create_future()
+    loop.call_later(seconds, later.set_result, None)
+    await later
+
+
+async def numbers(peer: Any, count: int) -> list[int]:
+    found = []
+    for _ in range(count):
+        frame = await peer.frame()
+        assert frame is not None and frame[0] == TEXT
+        found.append(int(frame[1]))
+    return found
+
+
+async def test_a_hole_in_the_sequence_is_a_gap() -> None:
+    gaps: list[Gap] = []
+    near = Memory()
+    far = Lossy(beside=near)
+    async with Rooms(near) as one, Rooms(far, on_gap=gaps.append) as two, opened() as (ws, peer):
+        await two.join("room", ws)
+        far.lose = number(2)
+        for n in range(5):
+            await one.broadcast("room", str(n))
+        assert await numbers(peer, 4) == [0, 1, 3, 4]
+        (gap,) = gaps
+        assert gap.room == "room" and gap.since <= gap.until
+        assert "1 messages of process" in gap.reason
+
+
+async def test_the_last_message_is_missed_too() -> None:
+    """Nothing comes after it but the heartbeat's mark."""
+    gaps: list[Gap] = []
+    near = Memory()
+    far = Lossy(beside=near)
+    async with Rooms(near) as one, Rooms(far, on_gap=gaps.append) as two, opened() as (ws, peer):
+        await two.join("room", ws)
+        far.lose = number(3)
+        for n in range(4):
+            await one.broadcast("room", str(n))
+        assert await numbers(peer, 3) == [0, 1, 2]
+        assert not gaps
+        await pass_time(11)
+        assert len(gaps) == 1
+
+
+@pytest.mark.parametrize("lost", [0, 2, 4], ids=["first", "middle", "last"])
+async def test_with_history_a_hole_is_filled(lost: int) -> None:
+    near = Memory(HISTORY)
+    far = Lossy(beside=near)
+    gaps: list[Gap] = []
+    async with Rooms(near) as one, Rooms(far, on_gap=gaps.append) as two, opened() as (ws, peer):
+        await two.join("room", ws)
+        await one.broadcast("room", "100")
+        far.lose = number(lost)
+        for n in range(5):
+            await one.broadcast("room", str(n))
+        assert await numbers(peer, 6) == [100, 0, 1, 2, 3, 4]
+    assert not gaps
+
+
+async def test_with_history_a_hole_that_is_too_old_is_a_gap() -> None:
+    near = Memory(HISTORY)
+    far = Lossy(beside=near)
+    gaps: list[Gap] = []
+    async with Rooms(near) as one, Rooms(far, on_gap=gaps.append) as two, opened() as (ws, peer):
+        await two.join("room", ws)
+        far.lose = lambda envelope: envelope.kind is Kind.TEXT
+        for n in range(60):
+            await one.broadcast("room", str(n))
+        far.lose = lambda envelope: False
+        await one.broadcast("room", "60")
+        # What is left of it is given all the same.
+        assert await numbers(peer, 50) == list(range(11, 61))
+    assert ["does not reach back" in gap.reason for gap in gaps] == [True]
+
+
+async def test_a_deaf_subscription_is_found_by_the_heartbeat() -> None:
+    gaps: list[Gap] = []
+    near = Memory()
+    far = Lossy(beside=near)
+    options: dict[str, Any] = {"heartbeat_interval": 30.0, "heartbeat_timeout": 10.0}
+    async with Rooms(near) as one, opened() as (ws, peer):
+        async with Rooms(far, on_gap=gaps.append, **options) as two:
+            await two.join("room", ws)
+            await pass_time(100)
+            assert far.made_again == 0
+            far.lose = lambda envelope: True
+            await one.broadcast("room", "1")
+            await pass_time(41)
+            assert far.made_again == 1
+            assert [gap.reason for gap in gaps] == [
+                "a heartbeat did not come back within 10.0 seconds"
+            ]
+            await one.broadcast("room", "2")
+            assert await numbers(peer, 1) == [2]
+            await pass_time(100)
+            assert far.made_again == 1
+
+
+async def test_an_engine_that_is_away_raises_in_time() -> None:
+    backend = Lossy()
+    async with Rooms(backend, publish_timeout=3.0) as rooms, opened() as (ws, peer):
+        await rooms.join("room", ws)
+        backend.go()
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(BackendUnavailable, match=r"no engine within 3.0 seconds"):
+            await rooms.broadcast("room", "1")
+        assert asyncio.get_running_loop().time() == pytest.approx(began + 3)
+        assert not rooms.connected
+        backend.come()
+        # It was not sent, and nobody has it, nor is it missed.
+        assert await rooms.broadcast("room", "2") == BroadcastResult(1, 0, 0)
+        assert await numbers(peer, 1) == [2]
+
+
+async def test_an_engine_that_comes_back_in_time_is_waited_for() -> None:
+    backend = Lossy()
+    async with Rooms(backend, publish_timeout=3.0) as rooms, opened() as (ws, peer):
+        await rooms.join("room", ws)
+        backend.go()
+        asyncio.get_running_loop().call_later(2, backend.come)
+        await asyncio.gather(*(rooms.broadcast("room", str(n)) for n in range(10)))
+        assert await numbers(peer, 10) == list(range(10))
+
+
+async def test_messages_wait_for_an_engine_that_is_away() -> None:
+    """With ``when_away="queue"``, up to a bound."""
+    near, gaps = Lossy(), []
+    async with Rooms(near, when_away="queue", max_pending=5, heartbeat_interval=1000) as one:
+        async with Rooms(Memory(beside=near), on_gap=gaps.append) as two, opened() as (ws, peer):
+            await two.join("room", ws)
+            await pass_time(1)
+            near.go()
+            for n in range(5):
+                await one.broadcast("room", str(n))
+            with pytest.raises(BackendUnavailable, match="5 messages, 5 bytes, already wait"):
+                await one.broadcast("room", "5")
+            await pass_time(1000)
+            near.come()
+            assert await numbers(peer, 5) == list(range(5))
+    assert not gaps
+
+
+async def test_what_is_cancelled_before_it_is_sent_is_not_sent() -> None:
+    backend = Lossy()
+    async with Rooms(backend) as rooms, opened() as (ws, peer):
+        await rooms.join("room", ws)
+        backend.go()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await rooms.broadcast("room", "1")
+        backend.come()
+        await rooms.broadcast("room", "2")
+        assert await numbers(peer, 1) == [2]
+
+
+async def test_a_refused_argument_changes_nothing() -> None:
+    for wrong in (
+        {"max_pending": 0},
+        {"when_away": "later"},
+        {"heartbeat_interval": 0},
+        {"heartbeat_timeout": -1},
+        {"publish_timeout": 0},
+    ):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Rooms(Memory(), **wrong)  # type: ignore[arg-type]
+    async with Rooms(Memory()) as rooms, opened() as (ws, _):
+        for since in ("", "x", "x.", ".1", "x.-1", "x.1" + "0" * 99):
+            with pytest.raises(ValueError, match="a position is"):
+                rooms.join("room", ws, since=since)
+        with pytest.raises(TypeError, match="a key is None, str, bytes or int"):
+            await rooms.broadcast("room", "x", key=(1, 2))
+        with pytest.raises(ValueError, match="an id has 1 to 255"):
+            rooms.join("room", ws, id="")
+        with pytest.raises(ValueError, match="an info has at most 1024"):
+            rooms.join("room", ws, info="x" * 1025)
+
+
+async def test_one_process_alone_can_say_who_is_there() -> None:
+    rooms = Rooms()
+    async with opened() as (ws, _):
+        async with rooms.join("room", ws, id="a", info="Ann") as joined:
+            assert (joined.position, joined.recovered, joined.gap) == (None, 0, None)
+            assert [(p.id, p.info) for p in await rooms.who("room")] == [("a", "Ann")]
+        again = await rooms.join("room", ws, since="e.1")
+        assert again.gap is not None and again.gap.reason == "there is no history"
