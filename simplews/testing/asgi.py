@@ -418,9 +418,17 @@ class _AppLink:
     @property
     def stats(self) -> Stats:
         """Counters, as they stand; bytes are those of messages."""
-        stats = self._stats
-        stats.messages_in = self.inbox.taken + len(self.inbox.messages)
-        return Stats(stats.messages_in, stats.messages_out, stats.bytes_in, stats.bytes_out)
+        return Stats(*self.count(), messages_waiting=len(self.inbox.messages))
+
+    def count(self) -> tuple[int, int, int, int]:
+        """Messages in and out, bytes in and out."""
+        stats, inbox = self._stats, self.inbox
+        return (
+            inbox.taken + len(inbox.messages),
+            stats.messages_out,
+            stats.bytes_in,
+            stats.bytes_out,
+        )
 
     def get_extra_info(self, name: str) -> Any:
         """None: there is no transport."""
