@@ -180,6 +180,8 @@ async def test_receive_timeout_is_the_default_of_receive() -> None:
 
 
 async def test_two_receivers_are_an_error_that_names_both() -> None:
+    # In debug mode a task goes on in the next iteration of the loop.
+    asyncio.get_running_loop().set_debug(True)
     async with opened() as (ws, peer):
         first = asyncio.create_task(ws.receive(), name="first")
         await settled()
@@ -189,9 +191,7 @@ async def test_two_receivers_are_an_error_that_names_both() -> None:
         streaming = asyncio.create_task(anext(ws.receive_stream()), name="third")
         with pytest.raises(WebSocketRuntimeError, match=r"'third'.*'first'"):
             await streaming
-        # It came, and is the first one's, though that has not run yet: in debug mode a
-        # task goes on in the next iteration of the loop.
-        asyncio.get_running_loop().set_debug(True)
+        # It came, and is the first one's, though that has not run yet.
         await peer.send(TEXT, "x")
         await until(lambda: ws._messages)
         with pytest.raises(WebSocketRuntimeError):
