@@ -78,6 +78,15 @@ async def sends_one(ws: Any, stage: Stage) -> None:
     stage.note("sent")
 
 
+async def streams(ws: Any, stage: Stage) -> None:
+    """It reads messages in pieces, as they come."""
+    while True:
+        stream = ws.receive_stream()
+        async for piece in stream:
+            stage.messages.append(piece)
+        stage.note("whole")
+
+
 async def pings(ws: Any, stage: Stage) -> None:
     """It waits for a Pong."""
     try:
@@ -283,6 +292,55 @@ case(
     app=sends_one,
     over=TCP,
 )
+
+
+for id, does, script, expect, seconds in (
+    ("close", "closes", [BYE], "peer closes 1000, no Close sent", 10.1),
+    ("bad", "breaks a rule", [F(3)], "we fail 1002, no Close sent", 1.0),
+    ("fin", "ends its side of TCP", [fin], "lost 1006", 10.1),
+    ("gone", "goes silent", [], "we close 1011, not answered, no Close sent", 22.0),
+):
+    case(
+        f"unread-large-{id}",
+        f"{does} in the middle of a message of 32 MiB that we send, and reads no more of it",
+        unread,
+        *script,
+        closed_within(seconds),
+        expect=expect,
+        rule="SPEC: nothing hangs: a blocked send() is woken, and TCP closed at its deadline",
+        app=sends_one,
+        options={"ping_interval": 10} if id == "gone" else {},
+        over=TCP,
+    )
+
+# ------------------------------------------------- an application that reads in pieces
+
+for id, does, script, expect in (
+    (
+        "whole",
+        "sends a message in fragments",
+        [F(CONT, b"llo"), BYE],
+        "'llo' whole peer closes 1000",
+    ),
+    ("fin", "ends TCP", [fin], "lost 1006"),
+    ("rst", "resets TCP", [rst], "lost 1006"),
+    ("close", "closes", [BYE], "peer closes 1000"),
+    ("bad", "begins another message", [HELLO], "we fail 1002"),
+    ("utf8", "sends a bad byte", [F(CONT, b"ok\xff", fin=False)], "we fail 1007"),
+    ("big", "sends more than the limit", [F(CONT, bytes(1000), fin=False)], "we fail 1009"),
+):
+    case(
+        f"stream-{id}",
+        f"{does} behind the first fragment, which our application has read already",
+        F(TEXT, b"he", fin=False),
+        reads,
+        *script,
+        expect=f"'he' {expect}",
+        rule="SPEC: fragments as they arrive, and then the end",
+        app=streams,
+        options={"max_message_size": 1000},
+        over=TCP,
+    )
 
 
 async def pings_unread(stage: Stage) -> None:
