@@ -366,7 +366,7 @@ bad(
     "answers with a TLS alert",
     b"\x15\x03\x03\x00\x02\x02\x46",
     "ConnectionError: HOST speaks TLS; use a wss:// URL",
-    "RELIABILITY",
+    "promised: it ends quietly, and in time",
 )
 for id, does, line, expect in (
     ("http-2.0", "says HTTP/2.0", "HTTP/2.0 101 x", ODD + "b'HTTP/2.0 101 x'"),
@@ -441,14 +441,14 @@ bad(
     "sends a head of over 16 KiB",
     reply(*[f"+X-{n}: {'a' * 4000}" for n in range(5)]),
     "ConnectionError: the answer of HOST: head exceeds 16384 bytes",
-    "RELIABILITY: a head that does not end",
+    "promised: a head that does not end",
 )
 bad(
     "line-endless",
     "sends a line of 20000 bytes, without an end",
     b"HTTP/1.1 101 " + b"a" * 20000,
     "ConnectionError: the answer of HOST: first line exceeds 8192 bytes",
-    "RELIABILITY: a head that does not end",
+    "promised: a head that does not end",
 )
 bad(
     "lf-alone",
@@ -474,7 +474,7 @@ bad(
     "sends 103 over and over",
     EARLY * 100,
     "ConnectionError: HOST sends interim responses without an end",
-    "RELIABILITY: bounded",
+    "promised: bounded",
 )
 bad(
     "interim-then-refusal",
@@ -546,14 +546,14 @@ bad(
     "refuses with a line of text",
     refusal("403 Forbidden", PLAIN, body=b"not today\nand more"),
     REFUSED + "403 Forbidden: not today",
-    "PROMISES: the message says why",
+    "promised: the message says why",
 )
 bad(
     "refused-escape",
     "refuses with a line of escape sequences for a terminal",
     refusal("403 Forbidden", PLAIN, body=b"\x1b[2J\x1b]0;pwned\x07"),
     REFUSED + "403 Forbidden",
-    "RELIABILITY: nothing of it reaches a terminal",
+    "promised: nothing of it reaches a terminal",
 )
 bad(
     "refused-long",
@@ -617,7 +617,7 @@ for id, does, script in (
         does,
         *script,
         expect="ConnectionError: the server refused the WebSocket with HTTP 403 Forbidden",
-        rule="RELIABILITY: open_timeout; and the status is told",
+        rule="promised: open_timeout; and the status is told",
         within=10.5,
         cut=False,
     )
@@ -692,7 +692,7 @@ for id, does, head, data in (
         head,
         endless(data),
         expect=REFUSED + "403 Forbidden",
-        rule="RELIABILITY: bounded; the status is told",
+        rule="promised: bounded; the status is told",
         cut=False,
     )
 for value in ("abc", "-1", "5, 6"):
@@ -731,7 +731,12 @@ case(
 
 # ---------------------------------------------------------------- glued, and half of it
 
-good("glued", "sends frames right behind its 101, in one write", reply(), "RELIABILITY")
+good(
+    "glued",
+    "sends frames right behind its 101, in one write",
+    reply(),
+    "promised: it ends quietly, and in time",
+)
 case(
     "glued-fin",
     "sends a frame right behind its 101, and ends TCP",
@@ -739,7 +744,7 @@ case(
     HELLO,
     fin,
     expect="opens 'hello' lost 1006",
-    rule="RELIABILITY: followed or not by FIN",
+    rule="promised: followed or not by FIN",
 )
 case(
     "glued-close",
@@ -748,7 +753,7 @@ case(
     BYE,
     fin,
     expect="opens peer closes 1000",
-    rule="RELIABILITY",
+    rule="promised: it ends quietly, and in time",
 )
 case(
     "glued-failure",
@@ -772,7 +777,7 @@ case(
     F(TEXT, b"x" * 100000),
     BYE,
     expect="opens <100000 characters> peer closes 1000",
-    rule="RELIABILITY",
+    rule="promised: it ends quietly, and in time",
     cut=False,
 )
 GONE = (
@@ -787,7 +792,7 @@ for step, how in ((fin, "ends"), (rst, "resets")):
             reply()[:size],
             step,
             expect=GONE,
-            rule="RELIABILITY: and what to do",
+            rule="promised: and what to do",
             cut=False,
         )
 

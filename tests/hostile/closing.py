@@ -149,7 +149,7 @@ case(
     BYE,
     until_closed,
     expect="peer closes 1000",
-    rule="RELIABILITY: aborted at close_timeout",
+    rule="promised: aborted at close_timeout",
     over=("client",),
     options={"close_timeout": 5},
 )
@@ -186,7 +186,7 @@ for step, how in ((fin, "ends"), (rst, "resets")):
         HELLO,
         step,
         expect="'hello' lost 1006",
-        rule="RELIABILITY: 1006, not 1005",
+        rule="promised: 1006, not 1005",
         over=over,
         cut=False,
     )
@@ -205,7 +205,7 @@ for step, how in ((fin, "ends"), (rst, "resets")):
         f"{how} TCP right behind the opening handshake",
         step,
         expect="lost 1006",
-        rule="RELIABILITY: 1006, not 1005",
+        rule="promised: 1006, not 1005",
         over=("stream", "serve", "client"),
         cut=False,
     )
@@ -226,7 +226,7 @@ for step, how in ((fin, "ends"), (rst, "resets")):
         reads,
         step,
         expect="Binary(b'x') ×4 lost 1006",
-        rule="SPEC: liveness: it is noticed though nobody receives",
+        rule="promised: liveness: it is noticed though nobody receives",
         over=("serve", "client"),
         app=sends,
         cut=False,
@@ -346,7 +346,7 @@ case(
     reads,
     until_closed,
     expect=f"{WE}, not answered",
-    rule="RELIABILITY: close() returns at close_timeout",
+    rule="promised: close() returns at close_timeout",
     app=closes,
     over=("socket", "serve", "aiohttp", "client"),
 )
@@ -356,7 +356,7 @@ case(
     HELLO,
     until_closed,
     expect=f"{WE}, not answered",
-    rule="RELIABILITY: close() returns at close_timeout",
+    rule="promised: close() returns at close_timeout",
     app=closes,
     over=("socket", "client"),
 )
@@ -378,7 +378,7 @@ case(
     HELLO,
     endless,
     expect=f"{WE}, not answered, no Close sent",
-    rule="RELIABILITY: close() returns at close_timeout",
+    rule="promised: close() returns at close_timeout",
     app=closes,
     over=TCP,
     cut=False,

@@ -134,7 +134,7 @@ case(
     NEXT,
     BYE,
     expect="'' 'next' peer closes 1000",
-    rule="RELIABILITY: an empty compressed message",
+    rule="promised: an empty compressed message",
     over=ROLES,
 )
 case(
@@ -220,7 +220,7 @@ case(
     F(CONT, squeezed(b"hello")[3:]),
     BYE,
     expect="'hello' Pong(b'p') peer closes 1000",
-    rule="RFC 7692 §6.1, RELIABILITY",
+    rule="RFC 7692 §6.1",
     over=ALL,
 )
 case(
@@ -432,7 +432,7 @@ case(
     "sends 1 KB that inflates to 1 MiB, where the limit is 1000 bytes",
     Z(BIN, BOMB),
     expect="we fail 1009",
-    rule="RELIABILITY: limits count bytes after inflating",
+    rule="promised: limits count bytes after inflating",
     options=LIMIT,
     over=ALL,
 )
@@ -441,7 +441,7 @@ case(
     "the same as text",
     Z(TEXT, squeezed(b"x" * (1 << 20))),
     expect="we fail 1009",
-    rule="RELIABILITY",
+    rule="promised: it ends quietly, and in time",
     options=LIMIT,
 )
 case(
@@ -449,7 +449,7 @@ case(
     "sends the bomb in the first of several fragments",
     Z(BIN, BOMB, fin=False),
     expect="we fail 1009",
-    rule="RELIABILITY: before the message is complete",
+    rule="promised: before the message is complete",
     options=LIMIT,
 )
 case(
@@ -458,7 +458,7 @@ case(
     Z(BIN, BOMB[:10], fin=False),
     *[F(CONT, BOMB[start : start + 10], fin=False) for start in range(10, 200, 10)],
     expect="we fail 1009",
-    rule="RELIABILITY",
+    rule="promised: it ends quietly, and in time",
     options=LIMIT,
 )
 case(
@@ -484,7 +484,7 @@ case(
     Z(BIN, stored(NOISE[:256]) + stored(NOISE[256:500]) + stored(b"") * 120 + b"\x00"),
     BYE,
     expect="<500 bytes> peer closes 1000",
-    rule="RELIABILITY: limits count bytes after inflating",
+    rule="promised: limits count bytes after inflating",
     options={"max_message_size": 500},
 )
 case(
@@ -528,7 +528,7 @@ case(
     Z(BIN, stored(b"") * 5000 + b"\x00"),
     BYE,
     expect="b'' peer closes 1000",
-    rule="RELIABILITY: cheap",
+    rule="promised: cheap",
     cut=False,
 )
 case(
@@ -539,7 +539,7 @@ case(
     F(CONT, squeezed(b"hello")),
     BYE,
     expect="'hello' peer closes 1000",
-    rule="RELIABILITY: cheap",
+    rule="promised: cheap",
     cut=False,
 )
 

@@ -149,7 +149,7 @@ for opcode, kind in ((TEXT, "text"), (BIN, "binary")):
         F(opcode, b"hello", says=(1 << 62) - 1, width=8),
         fin,
         expect="lost 1006",
-        rule="RELIABILITY: nothing is allocated ahead of the bytes",
+        rule="promised: nothing is allocated ahead of the bytes",
         over=ROLES,
     )
 case(
@@ -189,7 +189,7 @@ case(
     "sends only the header of a message of one byte more than the limit",
     F(BIN, says=1001),
     expect="we fail 1009",
-    rule="RELIABILITY: checked before memory is spent",
+    rule="promised: checked before memory is spent",
     options=BIG,
 )
 case(
@@ -519,7 +519,7 @@ case(
     HELLO,
     F(BIN, b"x", rsv=1),
     expect=f"'hello' {FAIL}",
-    rule="PROMISES: what arrived before the end is delivered",
+    rule="promised: what arrived before the end is delivered",
     over=ALL,
 )
 case(

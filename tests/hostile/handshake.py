@@ -136,21 +136,21 @@ for id, does, change, expect, rule in (
         "announces a body of five bytes",
         "+Content-Length: 5",
         "400",
-        "RELIABILITY: no body on the upgrade",
+        "promised: no body on the upgrade",
     ),
     (
         "body-zero",
         "announces a body of no bytes",
         "+Content-Length: 0",
         "400",
-        "RELIABILITY: no body on the upgrade",
+        "promised: no body on the upgrade",
     ),
     (
         "body-chunked",
         "announces a chunked body",
         "+Transfer-Encoding: chunked",
         "400",
-        "RELIABILITY: no body on the upgrade",
+        "promised: no body on the upgrade",
     ),
 ):
     bad(id, does, request(change), expect, rule)
@@ -270,7 +270,13 @@ for id, does, line, expect, rule in (
     ("line-leading", "begins the line with a space", " GET / HTTP/1.1", "400", "RFC 9112 §3"),
     ("line-no-target", "leaves the target out", "GET HTTP/1.1", "400", "RFC 9112 §3"),
     ("target-not-ascii", "asks for a target of Latin-1", "GET /\xe9 HTTP/1.1", "400", "RFC 3986"),
-    ("target-nul", "puts NUL into the target", "GET /\0 HTTP/1.1", "400", "RELIABILITY"),
+    (
+        "target-nul",
+        "puts NUL into the target",
+        "GET /\0 HTTP/1.1",
+        "400",
+        "promised: it ends quietly, and in time",
+    ),
     ("target-cr", "puts CR into the target", "GET /\rx HTTP/1.1", "400", "RFC 9112 §2.2"),
     ("target-lf", "puts LF into the target", "GET /\nx HTTP/1.1", "400", "RFC 9112 §2.2"),
     ("target-relative", "asks for a target without a slash", "GET x HTTP/1.1", "400", "RFC 9112"),
@@ -282,7 +288,7 @@ for id, does, line, expect, rule in (
         "sends a line of over 8 KiB",
         f"GET /{'a' * 8192} HTTP/1.1",
         "414",
-        "RELIABILITY: oversize line 414",
+        "promised: oversize line 414",
     ),
 ):
     bad(id, does, request(line=line), expect, rule)
@@ -291,14 +297,14 @@ bad(
     "sends a line of 20000 bytes, without an end",
     b"GET /" + b"a" * 20000,
     "414",
-    "RELIABILITY: oversize line 414",
+    "promised: oversize line 414",
 )
 bad(
     "method-endless",
     "sends 9000 letters without a space",
     b"A" * 9000,
     "414",
-    "RELIABILITY: oversize line 414",
+    "promised: oversize line 414",
 )
 
 # ---------------------------------------------------------------- RFC 9112: the fields
@@ -332,20 +338,26 @@ for id, does, line, expect, rule in (
         "400",
         "RFC 9112 §6.3",
     ),
-    ("header-8k", "sends a header line of over 8 KiB", f"X-A: {'a' * 8192}", "431", "RELIABILITY"),
+    (
+        "header-8k",
+        "sends a header line of over 8 KiB",
+        f"X-A: {'a' * 8192}",
+        "431",
+        "promised: it ends quietly, and in time",
+    ),
     (
         "header-129",
         "sends 129 header fields",
         "\r\n".join(f"X-{n}: 1" for n in range(124)),
         "431",
-        "RELIABILITY: header count 431",
+        "promised: header count 431",
     ),
     (
         "head-16k",
         "sends a head of over 16 KiB",
         "\r\n".join(f"X-{n}: {'a' * 4000}" for n in range(5)),
         "431",
-        "RELIABILITY: head 431",
+        "promised: head 431",
     ),
 ):
     bad(id, does, request(f"+{line}"), expect, rule)
@@ -364,14 +376,14 @@ bad(
     "sends header lines without an end, 20 KB",
     request()[:-2] + b"X-A: b\r\n" * 2500,
     "431",
-    "RELIABILITY: head 431",
+    "promised: head 431",
 )
 bad(
     "head-just-over",
     "ends the head three bytes behind the limit of 16 KiB",
     request_of(16384 + 3),
     "431",
-    "RELIABILITY: head 431, wherever TCP cuts it",
+    "promised: head 431, wherever TCP cuts it",
 )
 good(
     "head-at-limit",
@@ -459,7 +471,7 @@ bad(
     "sends a cookie from a page of another host, where no origins were set",
     request("+Cookie: id=7", "+Origin: https://evil.example"),
     "403",
-    "SPEC: cross-site hijacking",
+    "promised: cross-site hijacking",
     over=("serve",),
 )
 bad(
@@ -467,7 +479,7 @@ bad(
     "sends a cookie from a sandboxed page",
     request("+Cookie: id=7", "+Origin: null"),
     "403",
-    "SPEC: cross-site hijacking",
+    "promised: cross-site hijacking",
     over=("serve",),
 )
 case(
@@ -531,7 +543,7 @@ case(
     HELLO,
     BYE,
     expect=OK,
-    rule="RELIABILITY: bytes in the same segment are delivered",
+    rule="promised: bytes in the same segment are delivered",
     over=HOSTED,
 )
 case(
@@ -541,7 +553,7 @@ case(
     HELLO,
     fin,
     expect="101; 'hello' lost 1006",
-    rule="RELIABILITY: followed or not by FIN",
+    rule="promised: followed or not by FIN",
     over=PLAIN,
 )
 case(
@@ -567,7 +579,7 @@ case(
     F(TEXT, b"x" * 100000),
     BYE,
     expect="101; <100000 characters> peer closes 1000",
-    rule="RELIABILITY: bytes in the same segment are delivered",
+    rule="promised: bytes in the same segment are delivered",
     cut=False,
 )
 for step, how in ((fin, "ends"), (rst, "resets")):
@@ -579,7 +591,7 @@ for step, how in ((fin, "ends"), (rst, "resets")):
             request()[:size],
             step,
             expect="no answer",
-            rule="RELIABILITY: nothing is left behind",
+            rule="promised: nothing is left behind",
             over=over,
             cut=False,
         )
@@ -589,7 +601,7 @@ for step, how in ((fin, "ends"), (rst, "resets")):
         request()[:-1],
         step,
         expect="no answer",
-        rule="RELIABILITY",
+        rule="promised: it ends quietly, and in time",
         over=over,
         cut=False,
     )
@@ -606,13 +618,13 @@ async def drip(stage: Stage) -> None:
         await asyncio.sleep(1)
 
 
-bad("silent", "connects and says nothing", b"", "408", "RELIABILITY: open_timeout", within=SLOW)
+bad("silent", "connects and says nothing", b"", "408", "promised: open_timeout", within=SLOW)
 bad(
     "stalls",
     "sends half of a request and then nothing",
     request()[:60],
     "408",
-    "RELIABILITY: open_timeout",
+    "promised: open_timeout",
     within=SLOW,
 )
 case(
@@ -620,7 +632,7 @@ case(
     "sends its request at a byte a second",
     drip,
     expect="408",
-    rule="RELIABILITY: an opening that drips is closed at open_timeout",
+    rule="promised: an opening that drips is closed at open_timeout",
     cut=False,
 )
 
@@ -640,7 +652,7 @@ case(
     "speaks TLS on a port without it",
     client_hello(),
     expect="no answer",
-    rule="RELIABILITY: it ends quietly, with one line in the log",
+    rule="promised: it ends quietly, with one line in the log",
     over=PLAIN,
 )
 case(
@@ -648,7 +660,7 @@ case(
     "sends a TLS alert on a port without TLS",
     b"\x15\x03\x03\x00\x02\x02\x28",
     expect="no answer",
-    rule="RELIABILITY: it ends quietly",
+    rule="promised: it ends quietly",
     over=PLAIN,
 )
 for id, does, data in (
@@ -663,7 +675,7 @@ for id, does, data in (
         data,
         fin,
         expect="no answer",
-        rule="RELIABILITY: it ends quietly, with one line in the log",
+        rule="promised: it ends quietly, with one line in the log",
         over=("serve+tls (plain)",),
         cut=False,
     )
@@ -672,7 +684,7 @@ case(
     "begins a TLS handshake and says nothing more",
     client_hello()[:40],
     expect="no answer",
-    rule="RELIABILITY: open_timeout",
+    rule="promised: open_timeout",
     over=("serve+tls (plain)",),
     within=SLOW,
     cut=False,
@@ -683,7 +695,7 @@ for step, how in ((fin, "ends"), (rst, "resets")):
         f"makes the TLS handshake and {how} TCP",
         step,
         expect="no answer",
-        rule="RELIABILITY: nothing is left behind",
+        rule="promised: nothing is left behind",
         over=("serve+tls",),
         cut=False,
     )

@@ -39,8 +39,7 @@ In every play, whatever the row says:
 - nothing is logged above INFO;
 - one line at INFO tells how the connection ended.
 
-What is expected tells first the messages that the application got, then what the peer was sent,
-then the end.
+First come the messages that the application got, then what the peer was sent, then the end.
 
 | words | mean |
 | --- | --- |
@@ -52,6 +51,7 @@ then the end.
 | `101`, `400` ... | the answer to the request, with what matters of its header fields |
 | `no answer` | TCP was closed without one |
 | `opens` | our client took the answer |
+| promised | no RFC asks for it; we do |
 """
 
 _HEAD = """
