@@ -733,8 +733,9 @@ class WireLink:
         """The transport holds less than its low-water mark."""
         # The peer reads. Our Ping may be behind a long message that it is busy with.
         self._keepalive.heard = True
-        self._outbox.resume()
+        # First: what the outbox writes now may pause us again, inside this call.
         self._streams_protocol.resume_writing()
+        self._outbox.resume()
 
 
 class WireProtocol(WireLink, asyncio.BufferedProtocol):
