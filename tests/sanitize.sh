@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # The compiled part under AddressSanitizer and UndefinedBehaviorSanitizer:
 #
-#   tests/sanitize.sh [PYTEST ARGUMENTS]      (default: tests/protocol tests/link)
+#   tests/sanitize.sh [PYTEST ARGUMENTS]
+#
+# The default is tests/protocol, tests/link and the corpus of the fuzzer.
 #
 # Builds the checkout, in a scratch copy, with gcc's sanitizers and runs tests with
 # it; the first error ends the run. $PYTHON (default: python3) has what the tests
@@ -10,12 +12,12 @@
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PYTHON=${PYTHON:-python3}
-[ $# -gt 0 ] || set -- tests/protocol tests/link
+[ $# -gt 0 ] || set -- tests/protocol tests/link tests/generated/test_fuzz_corpus.py
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 (cd "$HERE" && tar --exclude='*.so' --exclude=__pycache__ -cf - setup.py pyproject.toml README.md \
-    LICENSE simplews tests conformance) | tar -xf - -C "$scratch"
+    LICENSE simplews tests fuzz conformance) | tar -xf - -C "$scratch"
 cd "$scratch"
 
 CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g' \
