@@ -173,7 +173,10 @@ async def over_socket_with_headers(handler: Handler, **options: Any) -> AsyncIte
         async def accept() -> AioServer:
             head = b""
             while not head.endswith(b"\r\n\r\n"):
-                byte = await loop.sock_recv(sock, 1)
+                try:
+                    byte = await loop.sock_recv(sock, 1)
+                except OSError:
+                    byte = b""
                 if not byte:
                     sock.close()
                     raise OpenError("the client left")
