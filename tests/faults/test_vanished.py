@@ -18,7 +18,7 @@ import pytest
 
 from simplews import AioServer, ConnectionClosed, serve
 
-HERE, THERE = "192.0.2.1", "192.0.2.2"  # RFC 5737: for documentation
+HERE, THERE = "198.51.100.1", "198.51.100.2"  # RFC 5737: for documentation
 
 CLIENT = """
 import asyncio, sys
@@ -40,6 +40,8 @@ def link() -> Iterator[tuple[str, str]]:
     """A network namespace, and the name of our end of the link to it."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and iproute2")
+    if "198.51.100." in subprocess.run(["ip", "route"], capture_output=True, text=True).stdout:
+        pytest.skip("this machine uses the addresses of this test")
     name = f"simplews-{os.getpid()}"
     near, far = f"ws{os.getpid()}a", f"ws{os.getpid()}b"
     with contextlib.ExitStack() as stack:
@@ -47,6 +49,8 @@ def link() -> Iterator[tuple[str, str]]:
             ip("netns", "add", name)
             stack.callback(ip, "netns", "delete", name)
             ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
+            # The namespace would take it along, but some time later.
+            stack.callback(ip, "link", "delete", near)
         except (OSError, subprocess.SubprocessError) as exc:
             stderr = getattr(exc, "stderr", None) or b""
             pytest.skip(f"no network namespaces here: {exc} {stderr.decode().strip()}")
