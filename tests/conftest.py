@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 class CutNetwork:
     """The plugin behind ``--cut``, for the folders that are not on a clock of their own."""
 
-    @pytest.hookimpl(optionalhook=True)
+    @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_asyncio_loop_factories(self, config: Any, item: Any) -> Mapping[str, Any]:
         """pytest-asyncio: the loop of every test."""
         return {"cut": CutLoop}
