@@ -124,7 +124,7 @@ class Faults:
     @contextlib.asynccontextmanager
     async def proxy(
         self,
-        host: str = "localhost",
+        host: str = "127.0.0.1",
         port: int = 0,
         *,
         path: str | None = None,
@@ -135,8 +135,8 @@ class Faults:
 
         ::
 
-            async with Faults(delay=0.2).proxy("localhost", server.port) as port:
-                async with AioClient.connect(f"ws://localhost:{port}/") as ws: ...
+            async with Faults(delay=0.2).proxy("127.0.0.1", server.port) as port:
+                async with AioClient.connect(f"ws://127.0.0.1:{port}/") as ws: ...
 
         A client for which the server cannot be reached is reset. When the block ends,
         so does every connection.

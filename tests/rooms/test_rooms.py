@@ -124,6 +124,7 @@ async def test_latest_with_more_keys_than_room_drops_the_oldest() -> None:
         assert [data for _, data in (await drain(peer))[before:]] == [b"2", b"3", b"4"]
 
 
+@pytest.mark.whole  # byte by byte, it is too slow for that hurry
 async def test_a_member_that_reads_is_not_closed_by_a_broadcaster_in_a_hurry() -> None:
     """A loop of broadcasts must let the loop write what it has broadcast."""
     rooms = Rooms(max_queue=16)

@@ -322,9 +322,9 @@ async def echo(ws: AioServer) -> None:
 
 async def test_a_proxy_in_front_of_a_port() -> None:
     faults = Faults(delay=1)
-    async with serve(echo, "127.0.0.1", 0) as server, faults.proxy(port=server.port) as port:
+    async with serve(echo, "127.0.0.1") as server, faults.proxy(port=server.port) as port:
         began = now()
-        async with AioClient.connect(f"ws://localhost:{port}/") as ws:
+        async with AioClient.connect(f"ws://127.0.0.1:{port}/") as ws:
             await ws.send("x")
             assert await ws.receive() == "x"
             assert now() - began == pytest.approx(4)
@@ -332,7 +332,7 @@ async def test_a_proxy_in_front_of_a_port() -> None:
 
 async def test_resetting_the_connections_of_a_proxy_concerns_no_new_one() -> None:
     faults = Faults()
-    async with serve(echo) as server, faults.proxy(port=server.port) as port:
+    async with serve(echo, "127.0.0.1") as server, faults.proxy(port=server.port) as port:
         for _ in range(3):
             ws = await AioClient.connect(f"ws://127.0.0.1:{port}/")
             await ws.send("x")
@@ -360,7 +360,7 @@ async def test_a_proxy_in_front_of_nothing_resets_its_clients() -> None:
 
 
 async def test_what_is_still_open_when_a_proxy_ends_is_lost() -> None:
-    async with serve(echo, "127.0.0.1", 0) as server:
+    async with serve(echo, "127.0.0.1") as server:
         async with Faults().proxy("127.0.0.1", server.port) as port:
             ws = await AioClient.connect(f"ws://127.0.0.1:{port}/")
         with pytest.raises(ConnectionClosed):
