@@ -161,6 +161,8 @@ async def test_close_ends_at_its_deadline_though_nothing_gets_through(
 ) -> None:
     if side == "server" and kind == "daphne":
         pytest.skip("daphne: takes whatever is sent, so no send() waits")
+    if kind == "uvicorn+websockets":
+        pytest.skip("uvicorn+websockets: waits 10 s for the answer to a Close, though we do not")
     keeper = Kept()
     async with server(keeper, close_timeout=0.05) as address:
         client = await address.connect(compression=None, close_timeout=0.05)
