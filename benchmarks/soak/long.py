@@ -368,6 +368,7 @@ async def run(
     first: dict[str, Record] = {}
     last: dict[str, Record] = {}
     rests: dict[str, list[float]] = {"server": [], "clients": []}
+    blocks: dict[str, list[int]] = {"server": [], "clients": []}
     try:
         for name, *arguments in (
             ("server", port),
@@ -393,6 +394,7 @@ async def run(
             last = {"clients": clients.reports.get_nowait(), "server": await server.settled()}
             for name, program in programs.items():
                 rests[name].append(program.watch.pss() / 1e6)
+                blocks[name].append(last[name]["blocks"])
                 first.setdefault(name, last[name])
     finally:
         await relay.close()
@@ -419,6 +421,7 @@ async def run(
         "text": text[-2000:],
         "suspects": books.suspects[:5],
         "rests": {name: rounded(points) for name, points in rests.items()},
+        "blocks": blocks,
         "curves": {name: rounded(program.curve) for name, program in programs.items()},
     }
 
@@ -444,6 +447,10 @@ def failures(document: Record) -> list[str]:
         grown = points[-1] - max(points[: len(points) // 5 + 1])
         if grown > 4:
             wrong.append(f"{name} has grown by {grown:.1f} MB")
+    for name, numbers in document["blocks"].items():
+        more = numbers[-1] - max(numbers[: len(numbers) // 5 + 1])
+        if more > 2000:
+            wrong.append(f"{name} has {more} more blocks of memory")
     return wrong
 
 
@@ -462,7 +469,7 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(document) + "\n")
     wrong = failures(document)
-    shown = ("counts", "kinds", "codes", "faults", "rests", "files", "tasks", "stderr")
+    shown = ("counts", "kinds", "codes", "faults", "rests", "blocks", "files", "tasks", "stderr")
     print(json.dumps({name: document[name] for name in shown}, indent=1))
     if wrong:
         print("NOT AS IT SHOULD BE: " + "; ".join(wrong))

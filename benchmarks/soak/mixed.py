@@ -141,10 +141,18 @@ def emit(facts: dict[str, Any]) -> None:
 
 
 def report(**facts: Any) -> None:
-    """Tell how many tasks and descriptors there are, after a collection."""
+    """Tell how many tasks, descriptors and objects there are, after a collection."""
     gc.collect()
-    files = len(os.listdir("/proc/self/fd")) - 1
-    emit({"report": True, "tasks": len(asyncio.all_tasks()), "files": files, **facts})
+    emit(
+        {
+            "report": True,
+            "tasks": len(asyncio.all_tasks()),
+            "files": len(os.listdir("/proc/self/fd")) - 1,
+            "objects": len(gc.get_objects()),
+            "blocks": sys.getallocatedblocks(),
+            **facts,
+        }
+    )
 
 
 # ---------------------------------------------------------------------------- server

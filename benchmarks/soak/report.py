@@ -163,6 +163,10 @@ def long_section(long: dict[str, Any]) -> list[str]:
         f"{name} {', '.join(f'{point:.1f}' for point in points)}"
         for name, points in long["rests"].items()
     ]
+    blocks = [
+        f"{name} {', '.join(f'{number:,}' for number in numbers)}"
+        for name, numbers in long["blocks"].items()
+    ]
     return [
         "## The long run",
         "",
@@ -175,7 +179,8 @@ def long_section(long: dict[str, Any]) -> list[str]:
         f"Faults: {faults}.",
         "",
         f"The load rests {long['rounds']} times, until every connection is closed at both ends;",
-        f"memory then, in MB: {'; '.join(memory)}.",
+        f"memory then, in MB: {'; '.join(memory)};",
+        f"blocks that Python has allocated then: {'; '.join(blocks)}.",
         "",
         "![memory over the time](memory.svg)",
     ]

@@ -29,6 +29,7 @@ from harness.results import Results
 
 from soak import rules, scenarios
 from soak.stage import Stage
+from soak.wire import Declined
 
 OURS = ("serve", "sock", "stream", "aiohttp", "asgi", "client")
 PEERS = {
@@ -108,7 +109,7 @@ def measure(scenario: str, who: Who, scale: scenarios.Scale) -> dict[str, Any]:
     begin = time.monotonic()
     try:
         figures = scenarios.SCENARIOS[scenario](Stage(who.adapter, pure=who.pure), scale)
-    except scenarios.Unfit as exc:
+    except (scenarios.Unfit, Declined) as exc:
         record["unfit"] = str(exc)
     except (processes.Failed, RuntimeError, OSError, EOFError, ValueError) as exc:
         record["error"] = f"{type(exc).__name__}: {exc}"

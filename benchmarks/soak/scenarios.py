@@ -161,7 +161,7 @@ def ping_flood(stage: Stage, scale: Scale) -> Figures:
     with stage.play():
         raw = stage.open("/sink", room=4096)
         pings = raw.frame(PING, bytes(125)) * 500
-        taken = raw.push(pings, scale.pings // 500, limit=LONG)
+        taken = raw.push(pings, scale.pings // 500, stall=4, limit=LONG)
         stage.settle()
         return {**_memory(stage), "cpu_s": stage.watch.cpu(), "taken_mb": taken / 1e6}
 
@@ -178,6 +178,7 @@ def compressed_bomb(stage: Stage, scale: Scale) -> Figures:
         raw = stage.open("/sink", deflate=True)
         raw.push(raw.frame(BINARY, payload, rsv1=True), 1, stall=5)
         code, seconds = raw.finish(10)
+        raw.sock.close()
         app = _ended(stage, "/sink", 5)
         return {
             **_memory(stage),
@@ -202,6 +203,7 @@ def empty_fragments(stage: Stage, scale: Scale) -> Figures:
                 raw.send(CONTINUATION, b"")
                 raw.send(CLOSE, b"\x03\xe8")
         code, _ = raw.finish(LONG)
+        raw.sock.close()
         figures = {**_memory(stage), "code": code, "app": _ended(stage, "/sink", 5)}
         return {**figures, "cpu_s": stage.watch.cpu()}
 
@@ -222,10 +224,16 @@ def length_alone(stage: Stage, scale: Scale) -> Figures:
 
 
 def neighbours(stage: Stage, scale: Scale) -> Figures:
-    """Another client's round trips while one floods, with messages and with pings."""
+    """
+    Another client's round trips while one floods, with messages and with pings.
+
+    What a trip takes is counted in the contender's own processor time: it does other
+    things first. On a machine that is busy otherwise, seconds say more of that.
+    """
     with stage.play():
         neighbour = stage.open("/echo")
-        worst: list[float] = []
+        trips: list[float] = []
+        own: list[float] = []
         for path, opcode, size in (("/sink", BINARY, 100), ("/sink", PING, 100)):
             flooder = stage.open(path)
             data = flooder.frame(opcode, bytes(size)) * 600
@@ -239,18 +247,20 @@ def neighbours(stage: Stage, scale: Scale) -> Figures:
             time.sleep(0.2)
             end = time.monotonic() + scale.neighbour
             while time.monotonic() < end:
-                begin = time.monotonic()
+                begin, ran = time.monotonic(), stage.watch.ran()
                 neighbour.send(TEXT, b"hello")
                 neighbour.message(10)
-                worst.append(time.monotonic() - begin)
+                trips.append(time.monotonic() - begin)
+                own.append(stage.watch.ran() - ran)
                 time.sleep(0.005)
             flooder.sock.close()
             thread.join(10)
-        worst.sort()
+        trips.sort()
         return {
-            "worst_ms": worst[-1] * 1e3,
-            "p50_ms": worst[len(worst) // 2] * 1e3,
-            "trips": len(worst),
+            "own_ms": max(own) * 1e3,
+            "worst_ms": trips[-1] * 1e3,
+            "p50_ms": trips[len(trips) // 2] * 1e3,
+            "trips": len(trips),
         }
 
 
@@ -758,4 +768,4 @@ SCENARIOS: dict[str, Scenario] = {
 ALONE = {"neighbours"}
 
 # Those in which little happens for seconds.
-WAITING = {"peer-gone", "kept-alive", "dripping", "close-unanswered"}
+WAITING = {"peer-gone", "kept-alive", "close-unanswered"}

@@ -75,6 +75,10 @@ class Watch:
         """The same since the mark."""
         return self.cpu_total() - self._cpu
 
+    def ran(self) -> float:
+        """The same in all, of its main thread, to the nanosecond."""
+        return int((self._folder / "schedstat").read_text().split()[0]) / 1e9
+
     def files(self) -> int:
         """Open descriptors."""
         return len(os.listdir(self._folder / "fd"))

@@ -32,6 +32,10 @@ class Unexpected(RuntimeError):
     """The other side did not open a WebSocket, or not in time."""
 
 
+class Declined(Unexpected):
+    """It does not do what we asked for."""
+
+
 def masked(payload: bytes, key: bytes) -> bytes:
     """RFC 6455 §5.3."""
     if not payload:
@@ -121,7 +125,7 @@ class Raw:
             raise Unexpected(head.partition(b"\r\n")[0].decode("latin-1"))
         if deflate and b"permessage-deflate" not in head.lower():
             sock.close()
-            raise Unexpected("it does not compress")
+            raise Declined("it does not compress")
         return cls(sock, server=False, early=early)
 
     @classmethod
@@ -147,7 +151,7 @@ class Raw:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             head, early = _read_head(sock)
             if deflate and b"permessage-deflate" not in head.lower():
-                raise Unexpected("it does not compress")
+                raise Declined("it does not compress")
             sock.sendall(response(head, AGREED if deflate else ""))
         except BaseException as exc:
             sock.close()

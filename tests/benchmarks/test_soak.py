@@ -96,6 +96,7 @@ def test_failures_are_told() -> None:
     good: dict[str, Any] = {
         "counts": Counter(sent=3, delivered=2, accounted=1),
         "rests": {"server": [29.0, 30.0, 30.5, 31.0]},
+        "blocks": {"server": [100_000, 101_000, 102_000]},
         **{"files": 0, "tasks": 0, "stderr": 0, "finished": True},
     }
     assert long.failures(good) == []
@@ -103,6 +104,7 @@ def test_failures_are_told() -> None:
         ("counts", Counter(sent=3, delivered=2, lost=1)),
         ("counts", Counter(sent=3, delivered=2)),
         ("rests", {"server": [29.0, 30.0, 33.0, 35.0]}),
+        ("blocks", {"server": [100_000, 110_000, 120_000]}),
         ("files", 1),
         ("stderr", 1),
         ("finished", False),
