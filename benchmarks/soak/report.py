@@ -123,9 +123,10 @@ def page(measured: results.Results, long: dict[str, Any] | None = None) -> str:
         "",
         "## simplews, by source",
         "",
-        "uvicorn-sansio is the host of simplews-asgi with a bare application, and aiohttp, above,",
-        "that of simplews-aiohttp; *host* marks what the host by itself does not hold either,",
-        "and what simplews inside it cannot change.",
+        "uvicorn-sansio is the host of simplews-asgi with a bare application, and aiohttp, above, "
+        "that of simplews-aiohttp.",
+        "*host* marks what the host by itself does not hold either; inside it, simplews cannot "
+        "change that.",
         "",
         *table(records, (*OURS, "uvicorn-sansio")),
         "",
@@ -178,9 +179,9 @@ def long_section(long: dict[str, Any]) -> list[str]:
         f"Connections by kind: {kinds}.",
         f"Faults: {faults}.",
         "",
-        f"The load rests {long['rounds']} times, until every connection is closed at both ends;",
-        f"memory then, in MB: {'; '.join(memory)};",
-        f"blocks that Python has allocated then: {'; '.join(blocks)}.",
+        f"The load rests {long['rounds']} times, until every connection is closed at both ends.",
+        f"Memory then, in MB: {'; '.join(memory)}.",
+        f"Blocks that Python has allocated then: {'; '.join(blocks)}.",
         "",
         "![memory over the time](memory.svg)",
     ]

@@ -114,6 +114,9 @@ def measure(scenario: str, who: Who, scale: scenarios.Scale) -> dict[str, Any]:
     except (processes.Failed, RuntimeError, OSError, EOFError, ValueError) as exc:
         record["error"] = f"{type(exc).__name__}: {exc}"
     else:
+        # Of use to a person now; full of paths of one machine.
+        if text := figures.pop("text", ""):
+            print(f"{scenario}, {who.name}, stderr:\n{text}", file=sys.stderr)
         record["figures"] = figures
     record["seconds"] = round(time.monotonic() - begin, 2)
     return record
