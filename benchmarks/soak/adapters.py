@@ -35,7 +35,7 @@ class End:
         receive: The next message.
         send: Send one.
         close: Close, without arguments with 1000.
-        code: The close code that the application is told, or None.
+        code: The close code that the application is told, given the exception.
         closed: What is raised when the connection has ended.
         poll: ``receive`` with a timeout in seconds, None when that has passed;
             where the library has none of its own, ``asyncio.wait_for``.
@@ -44,7 +44,7 @@ class End:
     receive: Callable[[], Awaitable[Any]]
     send: Callable[[Any], Awaitable[Any]]
     close: Callable[..., Awaitable[Any]]
-    code: Callable[[], int | None]
+    code: Callable[[Any], int | None]
     closed: tuple[type[BaseException], ...]
     poll: Callable[[float], Awaitable[Any]] | None = None
 
@@ -73,7 +73,7 @@ def _simplews(ws: Any) -> End:
     from simplews import ConnectionClosed
 
     return End(
-        ws.receive, ws.send, ws.close, lambda: ws.close_code, (ConnectionClosed,), ws.receive
+        ws.receive, ws.send, ws.close, lambda exc: ws.close_code, (ConnectionClosed,), ws.receive
     )
 
 
@@ -208,7 +208,12 @@ async def simplews_client(url: str, options: Options) -> End:
 
 def _coroutines(ws: Any, module: str) -> End:
     closed = importlib.import_module(module).ConnectionClosed
-    return End(ws.recv, ws.send, ws.close, lambda: ws.close_code, (closed,))
+
+    def code(exc: Any) -> int | None:
+        close = exc.rcvd or exc.sent
+        return 1006 if close is None else int(close.code)
+
+    return End(ws.recv, ws.send, ws.close, code, (closed,))
 
 
 def _ping_timeout(options: Options) -> Options:
@@ -336,7 +341,7 @@ def _picows_listener(path: str, handler: Handler | None = None) -> Any:
             await self.transport.wait_disconnected()
 
         def end(self) -> End:
-            return End(self.receive, self.send, self.close, lambda: self.code, (Gone,))
+            return End(self.receive, self.send, self.close, lambda exc: self.code, (Gone,))
 
     return Listener()
 
@@ -370,7 +375,7 @@ def _aiohttp(ws: Any) -> End:
         message = await ws.receive()
         if message.type in data:
             return message.data
-        raise Gone
+        raise Gone(getattr(message.data, "code", None) or ws.close_code)
 
     async def send(message: Any) -> None:
         try:
@@ -379,12 +384,12 @@ def _aiohttp(ws: Any) -> End:
             else:
                 await ws.send_bytes(message)
         except (ConnectionError, RuntimeError) as exc:
-            raise Gone from exc
+            raise Gone(ws.close_code) from exc
 
     async def close(code: int = 1000) -> None:
         await ws.close(code=code)
 
-    return End(receive, send, close, lambda: ws.close_code, (Gone,))
+    return End(receive, send, close, lambda exc: exc.args[0], (Gone,))
 
 
 async def aiohttp_server(port: int, options: Options, handler: Handler) -> Stop:
@@ -456,7 +461,7 @@ def _asgi(receive: Any, send: Any) -> End:
     # ASGI 2.4: sending to a client that has left raises OSError; uvicorn's is its own.
     from uvicorn.protocols.utils import ClientDisconnected
 
-    return End(take, give, close, lambda: code[0], (Gone, OSError, ClientDisconnected))
+    return End(take, give, close, lambda exc: code[0], (Gone, OSError, ClientDisconnected))
 
 
 async def _uvicorn(port: int, options: Options, app: Any, ws: str) -> Stop:
@@ -517,7 +522,7 @@ def _simple(ws: Any) -> End:
     from simple_websocket import ConnectionClosed
 
     return End(
-        ws.receive, ws.send, ws.close, lambda: ws.close_reason, (ConnectionClosed,), ws.receive
+        ws.receive, ws.send, ws.close, lambda exc: ws.close_reason, (ConnectionClosed,), ws.receive
     )
 
 

@@ -170,7 +170,7 @@ async def behave(end: End, path: str) -> None:
     try:
         await BEHAVIOURS[path](end)
     except end.closed as exc:
-        emit("ended", path=path, code=end.code(), error=type(exc).__name__)
+        emit("ended", path=path, code=end.code(exc), error=type(exc).__name__)
 
 
 # --------------------------------------------------------------------- the program
