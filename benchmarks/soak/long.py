@@ -447,7 +447,7 @@ def failures(document: Record) -> list[str]:
         grown = points[-1] - max(points[: len(points) // 5 + 1])
         if grown > 4:
             wrong.append(f"{name} has grown by {grown:.1f} MB")
-    for name, numbers in document["blocks"].items():
+    for name, numbers in document.get("blocks", {}).items():
         more = numbers[-1] - max(numbers[: len(numbers) // 5 + 1])
         if more > 2000:
             wrong.append(f"{name} has {more} more blocks of memory")

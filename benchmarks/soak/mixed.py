@@ -421,7 +421,13 @@ async def clients(port: int, seconds: float, rounds: int, workers: int, seed: in
     """Let the workers do *rounds* rounds that take *seconds* together."""
     loop = asyncio.get_running_loop()
     go = asyncio.Event()
-    loop.add_reader(0, lambda: os.read(0, 4096) and go.set())
+
+    def command() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+        go.set()
+
+    loop.add_reader(0, command)
     work = Clients(port, seed)
     print("READY", flush=True)
     for _ in range(rounds):
@@ -433,7 +439,7 @@ async def clients(port: int, seconds: float, rounds: int, workers: int, seed: in
                 group.create_task(work.work(end))
         await asyncio.sleep(0.1)
         report(rest=True)
-    loop.remove_reader(0)
+    await go.wait()  # until our memory has been read
 
 
 def main() -> None:

@@ -166,7 +166,7 @@ def long_section(long: dict[str, Any]) -> list[str]:
     ]
     blocks = [
         f"{name} {', '.join(f'{number:,}' for number in numbers)}"
-        for name, numbers in long["blocks"].items()
+        for name, numbers in long.get("blocks", {}).items()
     ]
     return [
         "## The long run",
@@ -181,7 +181,7 @@ def long_section(long: dict[str, Any]) -> list[str]:
         "",
         f"The load rests {long['rounds']} times, until every connection is closed at both ends.",
         f"Memory then, in MB: {'; '.join(memory)}.",
-        f"Blocks that Python has allocated then: {'; '.join(blocks)}.",
+        *([f"Blocks that Python has allocated then: {'; '.join(blocks)}."] if blocks else []),
         "",
         "![memory over the time](memory.svg)",
     ]
