@@ -48,6 +48,8 @@ from .workers import Workers
 __all__ = ["Server", "serve"]
 
 _GOING_AWAY = Close(CloseCode.GOING_AWAY)
+# Seconds that a drain gives at its end to opening handshakes: a few round trips.
+_LAST_OPENINGS = 2
 _INTERNAL_ERROR = Close(CloseCode.INTERNAL_ERROR)
 
 Handler = Callable[[AioServer], Awaitable[object]]
@@ -100,7 +102,6 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._secures = False
-        self._draining = False
         self._refused = 0
         self._path_status: os.stat_result | None = None
         self._connections: set[AioServer] = set()
@@ -226,8 +227,8 @@ class Server:
         Stop listening and close the connections one after the other with 1012.
 
         Clients that reconnect then do not all arrive at once at the next server.
-        Who has connected and not finished the opening handshake gets 503. `close`
-        cuts it short.
+        Who has connected already and is about to open a WebSocket is let in, and is
+        the last to be closed. `close` cuts it short.
 
         Args:
             spread: Seconds over which the closing is spread.
@@ -241,9 +242,7 @@ class Server:
         """
         if not spread >= 0:
             raise ValueError(f"spread must not be negative, not {spread!r}")
-        self._draining = True
-        for server in self._servers:
-            server.close()
+        await self._stop_listening()
         connections = list(self._connections)
         began = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
@@ -257,7 +256,23 @@ class Server:
                 if self._closing is not None:
                     break
                 group.create_task(ws.close(CloseCode.SERVICE_RESTART))
+        if self._opening and self._closing is None:
+            await asyncio.wait(set(self._opening), timeout=_LAST_OPENINGS)
         await self.close(CloseCode.SERVICE_RESTART)
+
+    async def _stop_listening(self) -> None:
+        """Take no new clients, and lose none that has been taken."""
+        loop = asyncio.get_running_loop()
+        for listener in self.sockets:
+            # asyncio makes a client's transport a turn after it has accepted it, and
+            # drops it when the server was closed meanwhile. uvloop does it at once,
+            # and Windows' proactor has no readers.
+            with contextlib.suppress(RuntimeError, NotImplementedError):
+                loop.remove_reader(listener)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for server in self._servers:
+            server.close()
 
     async def __aenter__(self) -> Server:
         await self.start()
@@ -337,8 +352,6 @@ class Server:
         try:
             if self._closing is not None:
                 await ws.close(CloseCode.GOING_AWAY)
-            elif self._draining:
-                await ws.close(CloseCode.SERVICE_RESTART)
             result = handler(ws)
             if not inspect.isawaitable(result):
                 raise TypeError(f"{handler!r} is no coroutine function: define it with 'async def'")
@@ -405,8 +418,6 @@ class Server:
         if self._closing is not None or self._full:
             raise Refusal(503, "the server is full, try again later", [("Retry-After", "5")])
         request, early = await read_request(*streams)
-        if self._draining:
-            raise Refusal(503, "the server is about to restart", [("Retry-After", "5")])
         if self._http is not None and not is_upgrade(request):
             return await self._answer_http(request, self._http)
         handler = self._route(request)

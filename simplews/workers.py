@@ -277,7 +277,7 @@ class Workers:
         """
         Serve until SIGTERM or `close`, then close every connection with 1001.
 
-        SIGHUP is `restart`.
+        SIGHUP is `restart`; when it comes because the terminal was closed, SIGTERM.
 
         Args:
             spread: Seconds over which a SIGHUP spreads the closing.
@@ -289,8 +289,9 @@ class Workers:
         loop = asyncio.get_running_loop()
         handlers: dict[signal.Signals, Callable[[], object]] = {
             signal.SIGTERM: self._terminate,
-            signal.SIGHUP: lambda: self._spawn(self._restart_logged(spread)),
+            signal.SIGHUP: lambda: self._hang_up(on_terminal, spread),
         }
+        on_terminal = _has_terminal()
         installed = []
         with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread
             for number, handler in handlers.items():
@@ -309,6 +310,12 @@ class Workers:
 
     def _terminate(self) -> None:
         self._terminating = asyncio.ensure_future(self.close())
+
+    def _hang_up(self, on_terminal: bool, spread: float) -> None:
+        if on_terminal and not _has_terminal():
+            self._terminate()
+        else:
+            self._spawn(self._restart_logged(spread))
 
     async def close(self, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
         """
@@ -564,6 +571,15 @@ def _pickled(make: Callable[..., Serving], setup: Callable[[], object] | None) -
             f"Handlers must be functions of a module, or objects that can be pickled; "
             f"for TLS, pass ssl= a function of a module that makes the context"
         ) from exc
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal whose closing would send us SIGHUP."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _check_spread(spread: float) -> None:

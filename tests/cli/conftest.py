@@ -165,6 +165,13 @@ class Terminal:
         """Give the terminal other modes, as a shell does."""
         self._termios.tcsetattr(self._master, self._termios.TCSANOW, modes)
 
+    def close(self) -> None:
+        """Close the window."""
+        if self._master >= 0:
+            asyncio.get_running_loop().remove_reader(self._master)
+            os.close(self._master)
+            self._master = -1
+
     def resize(self, columns: int) -> None:
         """Change the window's width."""
         self._termios.tcsetwinsize(self._master, (24, columns))
@@ -181,7 +188,6 @@ async def start_terminal(tmp_path: Path) -> AsyncIterator[StartTerminal]:
 
         async def start_program(*arguments: str, **env: str) -> Terminal:
             master, slave = os.openpty()
-            stack.callback(os.close, master)
             termios.tcsetwinsize(slave, (24, 80))
             # login_tty: its controlling terminal, so that Ctrl-C is a signal.
             process = await asyncio.create_subprocess_exec(
@@ -192,8 +198,9 @@ async def start_terminal(tmp_path: Path) -> AsyncIterator[StartTerminal]:
                 env=environment(TERM="xterm", **env),
             )
             os.close(slave)
-            stack.callback(asyncio.get_running_loop().remove_reader, master)
+            terminal = Terminal(process, master, termios)
+            stack.callback(terminal.close)
             stack.push_async_callback(end, process)
-            return Terminal(process, master, termios)
+            return terminal
 
         yield start_program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ import trustme
 from simplews import AioClient, ConnectionError
 from simplews.cli.reload import snapshot
 
-from .conftest import Start, StartTerminal
+from .conftest import DEADLINE, Start, StartTerminal
 
 HANDLER = """
     async def handler(ws):
@@ -250,7 +251,10 @@ async def test_workers_serve_the_handler(start: Start, module: Path) -> None:
     )
     program.process.send_signal(signal.SIGHUP)
     await program.error_line("worker 2 .* is replaced by")
-    assert await answer(url + "/shout", "hi", context) == "changed"
+    async with asyncio.timeout(DEADLINE):
+        # The old one may take clients until it has heard of it.
+        while await answer(url + "/shout", "hi", context) != "changed":
+            pass
     assert await program.stop(signal.SIGTERM) == 0
     assert "Traceback" not in (await program.finish())[2]
 
@@ -268,6 +272,25 @@ async def test_workers_that_cannot_start(start: Start, module: Path) -> None:
     assert (status, out) == (1, "")
     assert "AssertionError: not in a worker" in err
     assert re.search(r"^simplews serve: worker \d \(pid \d+\) ended with exit status 1", err, re.M)
+
+
+@no_workers
+async def test_workers_end_with_their_terminal(start_terminal: StartTerminal) -> None:
+    """A terminal that is closed sends SIGHUP, too, and means something else by it."""
+    terminal = await start_terminal("serve", "app:handler", "--port", "0", "--workers", "1")
+    found = re.search(r"ws://127\.0\.0\.1:\d+", await terminal.until("/\r\n"))
+    assert found is not None
+    async with AioClient.connect(found[0]) as ws:
+        terminal.process.send_signal(signal.SIGHUP)
+        await terminal.until("is replaced by")
+        assert (await answer(found[0], "hi")) == "/ hi"
+        await ws.wait_closed()
+        assert ws.close_code == 1012
+    async with AioClient.connect(found[0]) as ws:
+        terminal.close()
+        await ws.wait_closed()
+        assert ws.close_code == 1001
+    assert await terminal.status() == 0
 
 
 @no_workers

@@ -556,8 +556,8 @@ async def test_drain_closes_everybody_with_1012_over_time() -> None:
         assert statistics.pvariance(end % 1 for end in ends) > 0.005
 
 
-async def test_while_it_drains_nobody_comes_in() -> None:
-    """Not even who had connected before, and who cannot be told 1012 yet."""
+async def test_while_it_drains_nobody_can_connect() -> None:
+    """Who had connected before is let in: a restart fails nobody; and is told 1012 at the end."""
     async with serve(echo, "127.0.0.1") as server:
         await drained(server, 3)
         port = server.port
@@ -569,32 +569,53 @@ async def test_while_it_drains_nobody_comes_in() -> None:
         with socket.socket() as late:
             assert late.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
         await early.write(REQUEST[20:])
-        assert (await early.head()).startswith(b"HTTP/1.1 503 ")
-        early.sock.close()
-        assert not draining.done()
+        assert (await early.head()).startswith(b"HTTP/1.1 101 ")
+        assert await early.frame() == (CLOSE, b"\x03\xf4")
+        await early.send_close(1012)
         await draining
         assert not server.connections
+        early.sock.close()
 
 
-async def test_who_comes_in_at_the_last_moment_is_drained_as_well() -> None:
-    """An opening handshake that was answered when the drain began."""
-    deciding = asyncio.Event()
+async def test_a_drain_in_no_time_fails_none_of_those_who_come() -> None:
+    """
+    As in a rolling restart: two that share a socket, and one of them goes.
 
-    class Slow(AioServer):
-        async def choose_subprotocol(self, request: Any) -> str | None:
-            deciding.set()
-            await asyncio.sleep(2)
-            return None
+    Whoever has connected is taken by the other, or is let in and told 1012, at
+    whatever step between accept() and the handler the first one is.
+    """
+    ends = set()
+    for turns in range(12):
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            other = serve(echo, sock=sock.dup())
+            async with serve(echo, sock=sock.dup()) as server:
+                peers = [Peer(socket.create_connection(sock.getsockname())) for _ in range(3)]
+                for peer in peers:
+                    await peer.write(REQUEST)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await server.drain(0)
+            async with other:
+                for peer in peers:
+                    assert (await peer.head()).startswith(b"HTTP/1.1 101 ")
+                await settled()
+            for peer in peers:
+                end = await peer.frame()
+                assert end is not None
+                ends.add(end[1])
+                peer.sock.close()
+    assert ends == {b"\x03\xe9", b"\x03\xf4"}
 
-    async with serve(echo, "127.0.0.1", connection=Slow) as server:
-        await drained(server, 3)
-        deciding.clear()
-        opening = asyncio.create_task(AioClient.connect(f"ws://127.0.0.1:{server.port}/"))
-        await deciding.wait()
-        await server.drain(20)
-        ws = await opening
-        await ws.wait_closed()
-        assert ws.close_code == 1012
+
+async def test_a_drain_does_not_wait_for_those_who_say_nothing() -> None:
+    async with serve(echo, "127.0.0.1") as server:
+        silent = await client(server)
+        await settled()
+        began = now()
+        await server.drain(0)
+        assert now() - began < 3
+        assert await silent.at_end()
+        silent.sock.close()
 
 
 async def test_close_cuts_a_drain_short() -> None:
