@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import logging
 import random
+import re
 import socket
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -531,3 +533,16 @@ async def test_one_line_per_attempt(port: int, log: pytest.LogCaptureFixture) ->
 def test_a_policy_that_makes_no_sense(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Reconnect(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_policy_of_the_guide() -> None:
+    """`docs/howto/reconnect.md`: it is one, as it stands there."""
+    guide = Path(__file__).parents[2] / "docs" / "howto" / "reconnect.md"
+    blocks = re.findall(r"^```python\n(.*?)^```$", guide.read_text("utf-8"), re.S | re.M)
+    names: dict[str, Any] = {"new_token": lambda: "x"}
+    exec(blocks[0], names)
+    policy = names["policy"]
+    assert isinstance(policy, Reconnect) and policy.attempts == 20
+    assert policy.renew is not None
+    assert policy.renew() == {"headers": {"Authorization": "Bearer x"}}
+    assert policy.fatal(OpenError("", status_code=401))
