@@ -30,6 +30,7 @@ import contextlib
 import json
 import logging
 import multiprocessing
+import multiprocessing.util  # its exit function is registered before ours, and runs after it
 import os
 import pickle
 import signal

@@ -18,7 +18,7 @@ from simplews import AioClient, AioServer, ConnectionClosed, Retry, Workers, ser
 from simplews import ConnectionError as OpenError
 
 from ..tls import Tls
-from .conftest import AT_ONCE, DEADLINE, App, Start, gone, session
+from .conftest import AT_ONCE, DEADLINE, App, Start, environment, gone, session
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="workers= is not for Windows"),
@@ -225,6 +225,31 @@ async def test_a_worker_that_does_not_start_is_an_error(start: Start, tmp_path: 
     status, log = await app.end()
     assert status == 1
     assert "before it listened; standard error says why" in log
+
+
+@needs_proc
+async def test_a_program_that_forgets_its_workers_ends(tmp_path: Path) -> None:
+    """multiprocessing waits for every process at the exit, and the workers wait for us."""
+    program = tmp_path / "forgetful.py"
+    program.write_text(
+        "import asyncio\n"
+        "from simplews import serve\n"
+        "async def handler(ws): ...\n"
+        "async def main():\n"
+        "    await serve(handler, '127.0.0.1', workers=1).start()\n"
+        "if __name__ == '__main__':\n"
+        "    asyncio.run(main())\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(program), start_new_session=True, env=environment()
+    )
+    try:
+        async with asyncio.timeout(DEADLINE):
+            assert await process.wait() == 0
+        await gone(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 # ------------------------------------------------------------------ restarts
