@@ -31,6 +31,7 @@ __all__ = [
     "DEADLINE",
     "Engine",
     "Relay",
+    "move_slot",
     "nats_cluster",
     "nats_server",
     "redis_cluster",
@@ -209,6 +210,23 @@ def redis_cluster() -> Iterator[list[Engine]]:
                 time.sleep(0.02)
             client.close()
         yield engines
+
+
+def move_slot(giver: Engine, taker: Engine, name: str) -> None:
+    """The slot of a name, with the keys in it, from one node of a cluster to another."""
+    redis = importlib.import_module("redis")
+    slot = importlib.import_module("redis.crc").key_slot(name.encode())
+    with redis.Redis(port=giver.port) as source, redis.Redis(port=taker.port) as target:
+        source_id, target_id = (
+            c.execute_command("CLUSTER MYID").decode() for c in (source, target)
+        )
+        target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source_id)
+        source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target_id)
+        while keys := source.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
+            where = ("127.0.0.1", taker.port, "", 0, 5000, "KEYS")
+            source.execute_command("MIGRATE", *where, *keys)
+        for client in (target, source):
+            client.execute_command("CLUSTER SETSLOT", slot, "NODE", target_id)
 
 
 # ---------------------------------------------------------------------------- NATS

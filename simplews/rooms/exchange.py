@@ -49,7 +49,10 @@ _SEQUENCES = 16384
 # Messages of a history read at once, and histories read at the same time.
 _PAGE = 256
 _FILLS = 16
-_FILL_TRIES = 3
+# How many times publish_timeout a history may take to be read, and the seconds
+# before it is tried again: these, and then twice as many each time.
+_FILL_TIMEOUTS = 3
+_FIRST_DELAY = 0.05
 # The fixed part of an envelope.
 _FIXED = len(pack(Kind.TEXT, bytes(8), 0, b"", b""))
 
@@ -654,19 +657,25 @@ class Exchange:
         self, feed: Feed, since: float, reason: str, mark: Envelope | None
     ) -> None:
         problem = ""
+        loop = asyncio.get_running_loop()
         try:
             async with self._fills:
-                for _ in range(_FILL_TRIES):
+                deadline = loop.time() + _FILL_TIMEOUTS * self._publish_timeout
+                delay = _FIRST_DELAY
+                while loop.time() < deadline:
                     try:
                         async with asyncio.timeout(self._publish_timeout):
                             await self.backend.wait_connected()
                             await self._read_all(feed, since, reason)
-                        if mark is not None:
-                            self._in_sequence(feed, mark)
-                        problem = ""
-                        return
                     except (BackendUnavailable, TimeoutError) as error:
                         problem = str(error) or "no answer in time"
+                        await asyncio.sleep(delay)
+                        delay *= 2
+                    else:
+                        problem = ""
+                        if mark is not None:
+                            self._in_sequence(feed, mark)
+                        return
                 feed.senders.clear()
                 self.gap(feed, since, f"{reason}; the history could not be read: {problem}")
         finally:

@@ -126,6 +126,7 @@ class Nats:
         if self._deliver is not None:
             raise RuntimeError("a backend serves one Rooms; make another for another")
         self._deliver, self._lost = deliver, lost
+        self._problem = "not connected yet"
         self._task = asyncio.ensure_future(self._keep())
 
     async def close(self) -> None:

@@ -190,8 +190,11 @@ class _Node:
 
     async def _ask(self, *topics: str) -> None:
         backend = self.backend
+        verb = backend.verb("SUBSCRIBE")
         names = [backend.channel(topic) for topic in topics]
-        await self._ear.send_command(backend.verb("SUBSCRIBE"), *names)
+        # On a cluster, the names of one command must be of one slot.
+        commands = [[verb, name] for name in names] if backend.cluster else [[verb, *names]]
+        await self._ear.send_packed_command(self._ear.pack_commands(commands))
 
     def _heard(self, response: list[Any]) -> None:
         self.heard = time.time()
@@ -361,7 +364,7 @@ class Redis:
         self.errors: type[Exception] = errors.RedisError
         self.refusals: type[Exception] = errors.ResponseError
         self._moved_error: type[Exception] = errors.MovedError
-        self._cluster = cluster
+        self.cluster = cluster
         self._prefix = f"{prefix}:{{".encode()
         # It comes back by our doing alone; no answer is decoded; RESP 2, because
         # what is pushed comes as other answers do.
@@ -392,7 +395,7 @@ class Redis:
             raise RuntimeError("a backend serves one Rooms; make another for another")
         self._deliver, self._lost = deliver, lost
         self._seed = _Node(self, None, None)
-        if self._cluster:
+        if self.cluster:
             self._looking = asyncio.ensure_future(self._find_nodes())
         else:
             self._nodes[None, None] = self._seed
@@ -514,7 +517,7 @@ class Redis:
         return channel[len(self._prefix) : -1].decode()
 
     def verb(self, verb: str) -> str:
-        return f"S{verb}" if self._cluster else verb
+        return f"S{verb}" if self.cluster else verb
 
     def connection(self, node: _Node) -> Any:
         if node.host is None:
@@ -553,7 +556,7 @@ class Redis:
     async def look_around(self) -> None:
         """Something is not where it was."""
         self._up.clear()
-        if self._cluster:
+        if self.cluster:
             self.moved()
             assert self._looking is not None
             await asyncio.wait({self._looking})
@@ -562,7 +565,7 @@ class Redis:
     # ------------------------------------------------------------------- inside
 
     def _node(self, topic: str) -> _Node:
-        if not self._cluster:
+        if not self.cluster:
             return self._seed
         slot = self._slot_of(topic.encode())
         for first, last, node in self._slots:

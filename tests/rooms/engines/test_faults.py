@@ -14,7 +14,15 @@ import pytest
 
 from simplews.rooms import Backend, History, Nats, Redis
 
-from ...engines import Engine, Relay, nats_server, redis_server
+from ...engines import (
+    Engine,
+    Relay,
+    move_slot,
+    nats_cluster,
+    nats_server,
+    redis_cluster,
+    redis_server,
+)
 from .load import load
 
 #: The backend of an engine on a port.
@@ -176,3 +184,58 @@ async def test_a_redis_that_forgets() -> None:
             await run.until(lambda: run.gaps)
             await run.more()
     assert "does not reach back" in run.gaps[0].reason
+
+
+@pytest.mark.parametrize("history", [None, History(length=10000, age=60)], ids=["live", "history"])
+async def test_a_node_of_a_redis_cluster_is_killed_and_started_again(
+    history: History | None,
+) -> None:
+    """The one that has the room; without it, the others refuse to work as well."""
+    with redis_cluster() as nodes:
+        url = f"redis://127.0.0.1:{nodes[0].port}"
+
+        def make() -> Backend:
+            return Redis(url, cluster=True, history=history, timeout=1.0)
+
+        # The slot of "load" is 13699, in the last third. A node that has been away
+        # refuses everything for some seconds more.
+        async with load(make, publish_timeout=3.0) as run:
+            nodes[2].kill()
+            await run.until(lambda: run.failed)
+            nodes[2].start()
+            await run.more()
+    settle("history" if history else "", run)
+
+
+@pytest.mark.parametrize("history", [None, History(length=10000, age=60)], ids=["live", "history"])
+async def test_a_server_of_a_nats_cluster_is_killed(history: History | None) -> None:
+    """The receiver's; it goes to another, and the history has it all."""
+    with nats_cluster() as servers:
+        urls = [f"nats://127.0.0.1:{server.port}" for server in servers]
+
+        def make(first: int) -> Backend:
+            order = urls[first:] + urls[:first]
+            return Nats(order, history=history, replicas=3, timeout=2.0, dont_randomize=True)
+
+        # The servers may still be choosing who leads.
+        async with load(lambda: make(0), lambda: make(1), publish_timeout=5.0) as run:
+            servers[1].kill()
+            await run.until(lambda: run.gaps or history)
+            await run.more(100)
+    settle("history" if history else "", run)
+
+
+@pytest.mark.parametrize("history", [None, History(length=10000, age=60)], ids=["live", "history"])
+async def test_a_room_moves_to_another_node_of_a_redis_cluster(history: History | None) -> None:
+    """The node that had it ends the subscription; it is found at the other."""
+    with redis_cluster() as nodes:
+
+        def make() -> Backend:
+            return Redis(
+                f"redis://127.0.0.1:{nodes[0].port}", cluster=True, history=history, timeout=1.0
+            )
+
+        async with load(make) as run:
+            move_slot(nodes[2], nodes[1], "load")
+            await run.more(200)
+    assert not history or not run.missing
