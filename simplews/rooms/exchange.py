@@ -67,7 +67,18 @@ def check_when_away(when_away: str) -> WhenAway:
 class _Item:
     """What waits to be published."""
 
-    __slots__ = ("deadline", "done", "echo", "frames", "head", "keep", "kind", "payload", "topic")
+    __slots__ = (
+        "deadline",
+        "done",
+        "echo",
+        "frames",
+        "head",
+        "keep",
+        "kind",
+        "payload",
+        "sequence",
+        "topic",
+    )
 
     def __init__(self, topic: str, kind: Kind, head: bytes, payload: bytes, keep: bool) -> None:
         self.topic = topic
@@ -75,6 +86,7 @@ class _Item:
         self.head = head
         self.payload = payload
         self.keep = keep
+        self.sequence = 0
         self.deadline: float | None = None
         self.done: asyncio.Future[None] | None = None
         self.frames: Frames | None = None
@@ -393,6 +405,8 @@ class Exchange:
             if item.echo.cancelled() and not _cancelling():
                 return None  # the last member left meanwhile
             raise
+        finally:
+            self._own.pop((topic, item.sequence), None)
 
     def announce(self, topic: str, kind: Kind, payload: bytes) -> None:
         """Send an envelope that is no message. It waits its turn; if it is lost, it is lost."""
@@ -469,7 +483,7 @@ class Exchange:
 
     def _next(self, item: _Item) -> int:
         sequence = self._sequences.pop(item.topic, 0) + 1
-        self._sequences[item.topic] = sequence
+        self._sequences[item.topic] = item.sequence = sequence
         if len(self._sequences) > _SEQUENCES:
             forgotten, _ = self._sequences.popitem(last=False)
             self._marks.pop(forgotten, None)
@@ -486,6 +500,7 @@ class Exchange:
                 self._sequences.pop(item.topic, None)
                 self._marks.pop(item.topic, None)
                 if item.echo is not None:
+                    self._own.pop((item.topic, item.sequence), None)
                     item.echo.cancel()
                 if not item.done.done():
                     item.done.set_exception(error)
@@ -499,11 +514,17 @@ class Exchange:
     def _deliver(
         self, topic: str, data: bytes, position: Position | None, previous: int | None
     ) -> None:
+        """What the backend calls. Nothing that anybody publishes may harm its connection."""
         try:
-            envelope = unpack(data)
+            self._receive(topic, unpack(data), position, previous)
         except ValueError as error:
-            self._log.warning("what came on %s is none of ours: %s", topic, error)
-            return
+            self._log.warning("what came on %s cannot be read: %s", topic, error)
+        except Exception:
+            self._log.exception("what came on %s could not be given to its members", topic)
+
+    def _receive(
+        self, topic: str, envelope: Envelope, position: Position | None, previous: int | None
+    ) -> None:
         if topic.startswith("~"):
             if envelope.sender == self.process:
                 beat = self._beats.get(topic)

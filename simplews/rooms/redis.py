@@ -534,8 +534,13 @@ class Redis:
         topic = self.topic(channel)
         if self.history is not None and data[:1] not in (b"", b"\x01"):
             head, _, envelope = data.partition(b"\n")
-            epoch, offset, previous = head.decode().split(".")
-            self._deliver(topic, envelope, Position(epoch, int(offset)), int(previous))
+            try:
+                epoch, offset, previous = head.decode().split(".")
+                position, before = Position(epoch, int(offset)), int(previous)
+            except ValueError as error:
+                _log.warning("what came on %s has no position: %s", topic, error)
+                return
+            self._deliver(topic, envelope, position, before)
         else:
             self._deliver(topic, data, None, None)
 

@@ -261,7 +261,8 @@ class Rooms:
         Raises:
             ConnectionClosed: *ws* has ended.
             BackendUnavailable: The engine does not answer in time.
-            ValueError: *since* is no position, or a name is too long for the engine.
+            ValueError: *since* is no position, a name is too long for the engine, or
+                *ws* has another *id* already.
 
         Cancellation:
             It has not joined.
@@ -354,20 +355,47 @@ class Rooms:
         position: Position | None = None,
     ) -> tuple[BroadcastResult, bool]:
         """Write to the members here; also whether one of them is behind."""
+        # A copy: a member that turns out to be closed leaves meanwhile.
+        members = list(self._rooms.get(room, {}).items())
+        wraps = self._wraps.get(room)
+        if not wraps:
+            return self._write_all(members, frames, left_out, key)
+        groups: dict[Wrap | None, list[tuple[AioBase, Member]]] = {}
+        for item in members:
+            groups.setdefault(wraps.get(item[0]), []).append(item)
         delivered = dropped = closed = 0
         behind = False
-        wraps = self._wraps.get(room)
-        wrapped: dict[Wrap, Frames] = {}
-        # A copy: a member that turns out to be closed leaves meanwhile.
-        for ws, member in list(self._rooms.get(room, {}).items()):
+        for wrap, group in groups.items():
+            try:
+                wrapped = frames if wrap is None else wrap(frames, position)
+            except Exception:
+                # They would miss it in silence.
+                _log.exception("wrap failed; its members in room %r are closed", room)
+                closed += len(group)
+                for ws, _ in group:
+                    ws.abort()
+                continue
+            result, late = self._write_all(group, wrapped, left_out, key)
+            delivered += result.delivered
+            dropped += result.dropped
+            closed += result.closed
+            behind = behind or late
+        return BroadcastResult(delivered, dropped, closed), behind
+
+    def _write_all(
+        self,
+        members: list[tuple[AioBase, Member]],
+        frames: Frames,
+        left_out: Collection[AioBase],
+        key: Hashable,
+    ) -> tuple[BroadcastResult, bool]:
+        """The same frames to all of them."""
+        delivered = dropped = closed = 0
+        behind = False
+        for ws, member in members:
             if left_out and ws in left_out:
                 continue
-            if wraps and (wrap := wraps.get(ws)) is not None:
-                if wrap not in wrapped:
-                    wrapped[wrap] = wrap(frames, position)
-                outcome = member.deliver(wrapped[wrap], key)
-            else:
-                outcome = member.deliver(frames, key)
+            outcome = member.deliver(frames, key)
             if outcome is _DELIVERED:
                 delivered += 1
             elif outcome is Outcome.CLOSED:
@@ -436,6 +464,8 @@ class Rooms:
         """Whether *ws* was no member before."""
         self._check(ws)
         member = self._members.get(ws)
+        if member is not None and id not in (None, member.id):
+            raise ValueError(f"it is already a member of rooms as {member.id!r}, not {id!r}")
         if member is None:
             member = Member(ws, self._overflow, self._max_queue, id or secrets.token_hex(8))
             self._members[ws] = member

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from simplews import BackendUnavailable, BroadcastResult, Rooms
-from simplews.rooms import Gap, History, Memory
+from simplews.link.base import Frames
+from simplews.rooms import Gap, History, Memory, Position
 from simplews.rooms.backend import Lost, Outgoing
 from simplews.rooms.envelope import Kind, unpack
 
@@ -262,3 +263,26 @@ async def test_one_process_alone_can_say_who_is_there() -> None:
             assert [(p.id, p.info) for p in await rooms.who("room")] == [("a", "Ann")]
         again = await rooms.join("room", ws, since="e.1")
         assert again.gap is not None and again.gap.reason == "there is no history"
+
+
+async def test_a_wrap_that_fails_closes_its_members_only() -> None:
+    def wrap(frames: Frames, position: Position | None) -> Frames:
+        raise RuntimeError("wrapped wrongly")
+
+    for rooms in (Rooms(), Rooms(Memory()), Rooms(Memory(HISTORY))):
+        async with rooms, opened() as (a, _), opened() as (b, peer):
+            await rooms.join("room", a, wrap=wrap)
+            await rooms.join("room", b)
+            assert await rooms.broadcast("room", "1") == BroadcastResult(1, 0, 1)
+            assert not a.connected
+            assert await numbers(peer, 1) == [1]
+
+
+async def test_one_connection_has_one_id() -> None:
+    rooms = Rooms()
+    async with opened() as (ws, _):
+        await rooms.join("one", ws, id="a")
+        await rooms.join("two", ws, id="a")
+        await rooms.join("three", ws)
+        with pytest.raises(ValueError, match="already a member of rooms as 'a', not 'b'"):
+            await rooms.join("four", ws, id="b")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -380,3 +381,29 @@ async def test_from_one_server_of_a_cluster_to_another(nats_nodes: list[Engine])
         while not reading.done():
             await one.broadcast("room", "hello")
         assert await reading == (TEXT, b"hello")
+
+
+async def test_what_others_publish_harms_nobody(redis: Engine, nats: Engine) -> None:
+    """Neither is it a message, nor does it cost the connection."""
+    garbage = [b"", b"x", b"\n", b"1.2\n", b"a.b.c\nd", b"\x01", b"\x01\xff" + bytes(40)]
+    gaps: list[Any] = []
+    client: Any = importlib.import_module("redis.asyncio").Redis(port=redis.port)
+    other: Any = await importlib.import_module("nats").connect(f"nats://127.0.0.1:{nats.port}")
+    backends = [
+        Redis(f"redis://127.0.0.1:{redis.port}", prefix="garbage", history=HISTORY),
+        Nats(f"nats://127.0.0.1:{nats.port}", prefix="garbage", history=HISTORY),
+    ]
+    for backend in backends:
+        async with Rooms(backend, on_gap=gaps.append) as rooms, opened() as (ws, peer):
+            await rooms.join("room", ws)
+            for data in garbage:
+                for topic in ("room", "~heartbeat"):
+                    await client.publish(f"garbage:{{{topic}}}", data)
+                    await other.publish(f"garbage.live.{topic}", data)
+                await other.publish("garbage.room.room", data)
+            await other.flush()
+            await rooms.broadcast("room", "hello")
+            assert await texts(peer, 1) == ["hello"]
+    assert not gaps
+    await client.aclose()
+    await other.close()
