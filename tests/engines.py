@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 #: Real seconds in which anything here has to happen.
-DEADLINE = 10.0
+DEADLINE = 20.0
 
 _READY = (b"eady to accept", b"Server is ready")
 

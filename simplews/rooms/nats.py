@@ -39,6 +39,9 @@ _HEADERS = 4096
 _PAGE_BYTES = 1 << 20
 # Seconds in which messages that were dropped are counted together.
 _BULK = 0.1
+# Seconds in which a subscription has reached all servers of a cluster, one hopes:
+# nothing tells. It is part of the gap.
+_SETTLING = 0.25
 # Seconds by which the clocks of two hosts may differ.
 _SKEW = 2.0
 
@@ -104,6 +107,9 @@ class Nats:
         self._wanted: set[str] = set()
         self._subscriptions: dict[str, Any] = {}
         self._subscribing = asyncio.Lock()
+        self._inbox = ""
+        self._trips: dict[bytes, asyncio.Future[None]] = {}
+        self._last_trip = 0
         self._up = asyncio.Event()
         self._ended = asyncio.Event()
         self._heard = time.time()
@@ -146,7 +152,7 @@ class Nats:
         async with self._asking("subscribe"), self._subscribing:
             if topic not in self._subscriptions:
                 await self._subscribe(self._client, topic)
-                await self._client.flush(self._timeout)
+                await self._round_trip()
 
     async def unsubscribe(self, topic: str) -> None:
         self._wanted.discard(topic)
@@ -166,7 +172,7 @@ class Nats:
                 else:
                     await self._client.publish(self._live(topic), envelope)
             if len(acks) < len(batch):
-                await self._client.flush(self._timeout)
+                await self._round_trip()
             if acks:
                 await asyncio.wait([ack for _, ack in acks])
         for index, ack in acks:
@@ -219,7 +225,8 @@ class Nats:
                 await self._connect(client, ended)
                 delay = _FIRST_DELAY
                 await ended.wait()
-                self._broken = self._heard, self._problem
+                if self._broken is None:
+                    self._broken = self._heard, self._problem
                 _log.warning("the server of Rooms is lost: %s", self._problem)
             except (OSError, self._error, TimeoutError, asyncio.InvalidStateError) as error:
                 self._problem = _say(error)
@@ -263,15 +270,49 @@ class Nats:
                 self.max_envelope = max(client.max_payload - _HEADERS, 1)
             if self.history is not None:
                 await self._open_stream(client)
+            await self._open_inbox(client)
             async with self._subscribing:
                 for topic in sorted(self._wanted):
                     await self._subscribe(client, topic)
-            await client.flush(self._timeout)
+            await self._round_trip()
         self._up.set()
         if self._broken is not None:
+            # Other servers of a cluster hear a moment later of what we subscribe to.
+            settling = _SETTLING if len(client.servers) > 1 else 0
+            asyncio.get_running_loop().call_later(settling, self._report_broken, ended)
+
+    def _report_broken(self, ended: asyncio.Event) -> None:
+        if self._broken is not None and not ended.is_set():
             (since, reason), self._broken = self._broken, None
             assert self._lost is not None
             self._lost(Lost(since, reason))
+
+    async def _open_inbox(self, client: Any) -> None:
+        """For `_round_trip`."""
+
+        async def back(message: Any) -> None:
+            trip = self._trips.get(message.data)
+            if trip is not None and not trip.done():
+                trip.set_result(None)
+
+        self._inbox = client.new_inbox()
+        await client.subscribe(self._inbox, cb=back)
+
+    async def _round_trip(self) -> None:
+        """
+        Return when the server has dealt with everything that was asked of it before.
+
+        By a message to ourselves: nats-py's ``flush()`` sends its ping ahead of what
+        waits to be written.
+        """
+        self._last_trip += 1
+        name = b"%d" % self._last_trip
+        trip = self._trips[name] = asyncio.get_running_loop().create_future()
+        try:
+            await self._client.publish(self._inbox, name)
+            await trip
+        finally:
+            del self._trips[name]
 
     async def _open_stream(self, client: Any) -> None:
         """Find the stream, or make it; its own limits hold, whoever made it."""

@@ -143,7 +143,8 @@ class _Node:
             if self.up.is_set():
                 delay = _FIRST_DELAY
                 # Until it is back, this is what will have been missed.
-                self._broken = self.heard, self.problem
+                if self._broken is None:
+                    self._broken = self.heard, self.problem
                 _log.warning("%s of Rooms is lost: %s", self.name, self.problem)
             else:
                 _log.warning("%s of Rooms cannot be reached: %s", self.name, self.problem)
