@@ -19,6 +19,7 @@ from simplews import (
     Workers,
     serve,
 )
+from simplews.rooms import Backend, Gap, History, Memory, Nats, Position, PresenceChange, Redis
 
 
 async def echo(ws: AioServer) -> None:
@@ -94,3 +95,23 @@ async def chat(ws: AioServer) -> None:
         async for message in ws:
             result = await rooms.broadcast("lobby", message, exclude=ws)
             assert_type(result.delivered, int)
+
+
+def missing(gap: Gap) -> None:
+    assert_type(gap.since, float)
+
+
+def changed(change: PresenceChange) -> None:
+    assert_type(change.member.info, str)
+
+
+async def across_processes(ws: AioServer, position: str) -> None:
+    history = History(length=100, age=60)
+    engines: list[Backend] = [Redis("redis://localhost", history=history), Nats(), Memory(history)]
+    for engine in engines:
+        async with Rooms(engine, on_gap=missing, on_presence=changed) as there:
+            async with there.join("lobby", ws, since=position, info="Ann") as joined:
+                assert_type(joined.position, Position | None)
+                assert_type(joined.gap, Gap | None)
+                for member in await there.who("lobby"):
+                    assert_type(member.id, str)
