@@ -25,7 +25,7 @@ _HANGS = 10.0
 class _Selector(selectors.DefaultSelector):
     """Looks at the sockets; where the loop would sleep, the clock jumps instead."""
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: float = _PATIENCE) -> None:
         super().__init__()
         self.now = 1000.0
         self.idle: Callable[[], bool] | None = None

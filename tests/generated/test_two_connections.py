@@ -556,7 +556,8 @@ class TwoConnections(RuleBasedStateMachine):
         first = {"peer": ending.received, "us": ending.sent}.get(ending.by)
         code, reason = (first.code, first.reason) if first is not None else (1006, ending.why)
         assert (side.ws.close_code, side.ws.close_reason) == (code, reason)
-        assert (side.ws.exception() is None) == (code in (1000, 1001))
+        normal = code in (1000, 1001) and not ending.unanswered
+        assert (side.ws.exception() is None) == normal
         assert not side.ws.connected and side.ws.connection_state.name == "CLOSED"
 
     def check_both_endings(self) -> None:
