@@ -111,6 +111,7 @@ class _Node:
         self.port = port
         self.name = "the server" if host is None else f"{host}:{port}"
         self.wanted: set[str] = set()
+        self.asked: set[str] = set()  # on this connection
         self.confirmed: set[str] = set()
         self.leaving: Counter[str] = Counter()
         self.waiting: dict[str, asyncio.Future[None]] = {}
@@ -118,7 +119,7 @@ class _Node:
         self.problem = "not connected yet"
         self.heard = time.time()
         # When it was last well and what happened then, while it is not back.
-        self._broken: tuple[float, str] | None = None
+        self.broken: tuple[float, str] | None = None
         self.task: asyncio.Task[None] | None = None
         self._ear: Any = None
         self._reading: asyncio.Task[None] | None = None
@@ -143,12 +144,13 @@ class _Node:
             if self.up.is_set():
                 delay = _FIRST_DELAY
                 # Until it is back, this is what will have been missed.
-                if self._broken is None:
-                    self._broken = self.heard, self.problem
+                if self.broken is None:
+                    self.broken = self.heard, self.problem
                 _log.warning("%s of Rooms is lost: %s", self.name, self.problem)
             else:
                 _log.warning("%s of Rooms cannot be reached: %s", self.name, self.problem)
             self.up.clear()
+            self.asked.clear()
             self.confirmed.clear()
             self.leaving.clear()
             await self.backend.look_around()
@@ -172,24 +174,28 @@ class _Node:
                     await self._ask(*topics[start : start + _CHUNK])
                 missing = set(topics)
                 while missing:
-                    self._heard(await ear.read_response(timeout=math.inf, push_request=True))
+                    self._heard(await self._next(ear))
                     missing = (missing & self.wanted) - self.confirmed
             self.up.set()
             self.backend.found()
-            if self._broken is not None:
-                (since, reason), self._broken = self._broken, None
+            if self.broken is not None:
+                (since, reason), self.broken = self.broken, None
                 self.backend.lost(Lost(since, reason, frozenset(topics)))
             while True:
-                self._heard(
-                    await ear.read_response(
-                        timeout=math.inf, push_request=True, disconnect_on_error=False
-                    )
-                )
+                self._heard(await self._next(ear))
         finally:
             self._ear = None
             await self.backend.hang_up(ear)
 
+    async def _next(self, ear: Any) -> Any:
+        # Left open after an error, it ends here and in one step: meanwhile others
+        # would send on it, and redis-py would connect it again for them.
+        return await ear.read_response(
+            timeout=math.inf, push_request=True, disconnect_on_error=False
+        )
+
     async def _ask(self, *topics: str) -> None:
+        self.asked.update(topics)
         backend = self.backend
         verb = backend.verb("SUBSCRIBE")
         names = [backend.channel(topic) for topic in topics]
@@ -216,9 +222,9 @@ class _Node:
             if not self.leaving[topic]:
                 del self.leaving[topic]
         elif topic in self.wanted:
-            # Unasked: the slot has moved to another node.
-            self.confirmed.discard(topic)
-            self.backend.moved()
+            # Unasked: the slot has moved. Whoever knows where to, and when, it is
+            # found out by asking for it again until it is confirmed.
+            self.deaf("a room has moved to another node of the cluster")
 
     async def subscribe(self, topic: str) -> None:
         self.wanted.add(topic)
@@ -227,9 +233,9 @@ class _Node:
         waiting = self.waiting.get(topic)
         if waiting is None:
             waiting = self.waiting[topic] = asyncio.get_running_loop().create_future()
-            if self._ear is not None:
-                with contextlib.suppress(OSError, self.backend.errors):
-                    await self._ask(topic)  # else when it is back
+        if self._ear is not None and topic not in self.asked:
+            with contextlib.suppress(OSError, self.backend.errors):
+                await self._ask(topic)  # else when it is back
         await asyncio.shield(waiting)
 
     async def unsubscribe(self, topic: str) -> None:
@@ -237,7 +243,8 @@ class _Node:
         if (waiting := self.waiting.pop(topic, None)) is not None:
             waiting.cancel()
         self.confirmed.discard(topic)
-        if self._ear is not None:
+        if self._ear is not None and topic in self.asked:
+            self.asked.discard(topic)
             self.leaving[topic] += 1
             with contextlib.suppress(OSError, self.backend.errors):
                 await self._ear.send_command(
@@ -378,6 +385,7 @@ class Redis:
         self._lost: Callable[[Lost], None] | None = None
         self._up = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
+        self._following: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------ the Backend protocol
 
@@ -385,7 +393,7 @@ class Redis:
     def state(self) -> str:
         """In words, for people: which servers are connected, and what is wrong with the others."""
         if not self._nodes:
-            return "not started" if self._deliver is None else "no server of the cluster found yet"
+            return "not started" if self._deliver is None else self._seed.problem
         return "; ".join(
             f"{node.name}: {'connected' if node.up.is_set() else node.problem}"
             for node in self._nodes.values()
@@ -406,6 +414,7 @@ class Redis:
     async def close(self) -> None:
         self._deliver = lambda *_: None
         await end_tasks([self._looking])
+        await end_tasks(self._following)
         for node in {self._seed, *self._nodes.values()}:
             await node.close()
 
@@ -633,12 +642,16 @@ class Redis:
         delay = _FIRST_DELAY
         while True:
             for node in [*self._nodes.values(), self._seed]:
-                with contextlib.suppress(BackendUnavailable):
+                try:
                     (answer,) = await node.call([["CLUSTER", "SLOTS"]])
                     if isinstance(answer, list) and answer:
                         await self._arrange(answer)
                         return
                     self._seed.problem = str(answer) or "it has no slots"
+                except BackendUnavailable as error:
+                    self._seed.problem = str(error)
+                except Exception:
+                    _log.exception("the nodes of the cluster could not be arranged")
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_DELAY)
 
@@ -653,7 +666,7 @@ class Redis:
             if node is None:
                 node = self._nodes[key] = _Node(self, *key)
             self._slots.append((first, last, node))
-        moved: set[str] = set()
+        moved: dict[str, float] = {}
         for key, node in old.items():
             for topic in list(node.wanted):
                 if (new := self._node(topic)) is not node:
@@ -661,19 +674,30 @@ class Redis:
                     if (waiting := node.waiting.pop(topic, None)) is not None:
                         new.waiting[topic] = waiting
                     new.wanted.add(topic)
-                    moved.add(topic)
+                    moved[topic] = node.heard if node.broken is None else node.broken[0]
             if key not in here:
                 del self._nodes[key]
                 await node.close()
         for node in self._nodes.values():
             if node.task is None:
                 node.task = asyncio.ensure_future(node.keep())
-        since = time.time()
-        for topic in moved:
-            with contextlib.suppress(BackendUnavailable):
-                await self.subscribe(topic)
         if moved:
-            self.lost(Lost(since - self.timeout, "rooms moved in the cluster", frozenset(moved)))
+            task = asyncio.ensure_future(self._follow(moved))
+            self._following.add(task)
+            task.add_done_callback(self._following.discard)
+
+    async def _follow(self, moved: dict[str, float]) -> None:
+        """Subscribe to rooms where they are now, and say so when that is done."""
+        for topic, since in moved.items():
+            while topic in self._node(topic).wanted:
+                try:
+                    await self.subscribe(topic)
+                except BackendUnavailable as error:
+                    _log.warning("a room that has moved is not found: %s", error)
+                else:
+                    reason = "the room has moved to another node of the cluster"
+                    self.lost(Lost(since, reason, frozenset([topic])))
+                    break
 
 
 def _say(error: BaseException | None) -> str:
