@@ -19,7 +19,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from ..errors import BackendUnavailable
@@ -385,7 +385,7 @@ class Nats:
     # ------------------------------------------------------------------- inside
 
     @contextlib.asynccontextmanager
-    async def _asking(self, what: str) -> Any:
+    async def _asking(self, what: str) -> AsyncIterator[None]:
         """What can go wrong with a request is one error."""
         try:
             async with asyncio.timeout(self._timeout):
@@ -426,7 +426,7 @@ class Nats:
             return (message.headers or {}).get("Nats-Subject") == subject
         return False
 
-    async def _get(self, request: dict[str, Any]) -> Any:
+    async def _get(self, request: dict[str, Any]) -> AsyncIterator[Any]:
         """Answers to a direct get."""
         inbox = self._client.new_inbox()
         answers = await self._client.subscribe(inbox)

@@ -267,6 +267,7 @@ class _Node:
                 if self._mouth is None:
                     await self._open_mouth()
                 mouth = self._mouth
+                assert mouth is not None
                 try:
                     filled = [self._filled(command) for command in commands]
                     await mouth.send_packed_command(mouth.pack_commands(filled))
