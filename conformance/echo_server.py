@@ -10,11 +10,12 @@ looks at uvicorn and at what of its answers an application can spoil.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from typing import Any
 
-from simplews import AioServer, serve
+from simplews import AioServer, ConnectionClosed, serve
 
 
 async def echo(ws: AioServer) -> None:
@@ -23,8 +24,9 @@ async def echo(ws: AioServer) -> None:
 
 
 async def accepted(**source: Any) -> None:
-    async with AioServer.accept(**source) as ws:
-        await echo(ws)
+    with contextlib.suppress(ConnectionClosed):  # most cases end badly, as they should
+        async with AioServer.accept(**source) as ws:
+            await echo(ws)
 
 
 async def over_serve(port: int) -> None:
@@ -33,9 +35,10 @@ async def over_serve(port: int) -> None:
 
 
 async def over_stream(port: int) -> None:
-    server = await asyncio.start_server(
-        lambda *streams: asyncio.ensure_future(accepted(stream=streams)), "127.0.0.1", port
-    )
+    async def connected(*streams: Any) -> None:
+        await accepted(stream=streams)
+
+    server = await asyncio.start_server(connected, "127.0.0.1", port)
     await server.serve_forever()
 
 
@@ -56,7 +59,8 @@ async def over_aiohttp(port: int) -> None:
 
     async def handler(request: web.Request) -> Any:
         ws = await AioServer.accept(aiohttp=request)
-        await echo(ws)
+        with contextlib.suppress(ConnectionClosed):
+            await echo(ws)
         return ws.response
 
     app = web.Application()
