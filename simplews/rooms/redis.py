@@ -264,10 +264,7 @@ class _Node:
         """
         try:
             async with asyncio.timeout(self.backend.timeout), self._mouth_lock:
-                if self._mouth is None:
-                    await self._open_mouth()
-                mouth = self._mouth
-                assert mouth is not None
+                mouth = self._mouth or await self._open_mouth()
                 try:
                     filled = [self._filled(command) for command in commands]
                     await mouth.send_packed_command(mouth.pack_commands(filled))
@@ -297,7 +294,7 @@ class _Node:
         except self.backend.refusals as error:
             return error
 
-    async def _open_mouth(self) -> None:
+    async def _open_mouth(self) -> Any:
         mouth = self.backend.connection(self)
         try:
             await mouth.connect()
@@ -316,6 +313,7 @@ class _Node:
             await self.backend.hang_up(mouth)
             raise
         self._mouth = mouth
+        return mouth
 
     async def close(self) -> None:
         await end_tasks([self.task])
