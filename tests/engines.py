@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from .ports import free_port
 
 __all__ = [
     "DEADLINE",
@@ -51,14 +52,6 @@ def _missing(what: str) -> NoReturn:
     pytest.skip(f"{what} is not installed")
 
 
-def _free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 class Engine:
     """
     A server process.
@@ -71,8 +64,8 @@ class Engine:
     def __init__(self, command: Callable[[Engine], list[str]], folder: Path) -> None:
         self._command = command
         self.folder = folder
-        self.port = _free_port()
-        self.cluster_port = _free_port()
+        self.port = free_port()
+        self.cluster_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -278,7 +271,7 @@ def nats_server(*, slow_limit: int = 64 << 20) -> Iterator[Engine]:
 @contextlib.contextmanager
 def nats_cluster() -> Iterator[list[Engine]]:
     """Three servers of one NATS cluster."""
-    ports = [_free_port() for _ in range(3)]
+    ports = [free_port() for _ in range(3)]
     routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
     commands = [
         _nats_command(

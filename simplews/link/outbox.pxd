@@ -18,7 +18,7 @@ cdef class Outbox:
     cdef readonly bint ended
     cdef readonly bint closed
     cdef readonly Py_ssize_t written
-    cdef object _lock
+    cdef object _turn
     cdef object _loop
     cdef object _transport
     cdef int _descriptor

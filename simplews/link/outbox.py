@@ -23,6 +23,7 @@ from ..protocol.codec import Encoder
 from ..protocol.frames import Opcode, Ping, Pong
 from ..protocol.octets import apply_mask
 from .direct import descriptor, send_now, send_parts
+from .turn import Turn
 
 __all__ = ["LARGE", "Outbox"]
 
@@ -66,13 +67,13 @@ class Outbox:
         "_encoder",
         "_held",
         "_held_size",
-        "_lock",
         "_loop",
         "_mid_frame",
         "_pong",
         "_scheduled",
         "_then",
         "_transport",
+        "_turn",
         "_waiters",
         "_waiting",
         "closed",
@@ -92,7 +93,7 @@ class Outbox:
         self.ended = False
         self.closed = False
         self.written = 0
-        self._lock: asyncio.Lock | None = None
+        self._turn: Turn | None = None
         self._loop = loop
         self._transport = transport
         self._descriptor = descriptor(transport)
@@ -109,7 +110,7 @@ class Outbox:
 
     def busy(self) -> bool:
         """Whether a sender must wait: for the peer, its end, or another sender's long message."""
-        if self.paused or (self._lock is not None and self._lock.locked()):
+        if self.paused or (self._turn is not None and self._turn.locked()):
             return True
         # Asked before every write, not before every frame.
         return not self._held and self._transport.is_closing()
@@ -119,11 +120,11 @@ class Outbox:
         return 0 if self.closed else self._held_size + self._transport.get_write_buffer_size()
 
     @property
-    def turn(self) -> asyncio.Lock:
-        """Held by whoever sends a message that takes several writes; first come, first served."""
-        if self._lock is None:
-            self._lock = asyncio.Lock()
-        return self._lock
+    def turn(self) -> Turn:
+        """Held by whoever sends a message that takes several writes."""
+        if self._turn is None:
+            self._turn = Turn(self._loop)
+        return self._turn
 
     # ---------------------------------------------------------------- frames
 
@@ -331,6 +332,11 @@ class Outbox:
             self._release_pong()
             self.flush()
         self._wake()
+
+    def send_away(self, error: Callable[[], Exception]) -> None:
+        """The connection has ended: whoever waits for their turn gets *error*."""
+        if self._turn is not None:
+            self._turn.end(error)
 
     def end(self) -> None:
         """No more messages: blocked senders are woken, to see that."""

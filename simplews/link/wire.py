@@ -643,6 +643,7 @@ class WireLink:
         self.ending = ending
         self.state = State.CLOSING
         self._keepalive.stop(lambda: ConnectionClosed(ending))
+        self._outbox.send_away(lambda: ConnectionClosed(ending))
         if self._fragment_wait is not None:
             self._fragment_wait.reschedule(self._loop.time())
         # Messages that wait for room in the inbox were here before the end.

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 
 from simplews import AioClient, Reconnect, Server, serve
 
+from ..ports import free_port
 from ..tls import Tls
 
 DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
@@ -34,15 +34,6 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"{what} is missing; install Debian's package of that name", pytrace=False)
     pytest.skip(f"{what} is missing")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; that nobody takes them meanwhile is likely."""
-    with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [sock.getsockname()[1] for sock in sockets]
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +59,7 @@ class Site:
 
     def __init__(self, name: str, folder: Path, app: ModuleType, tls: Tls) -> None:
         self.name = name
-        self.port, *self.ports = free_ports(3)
+        self.port, *self.ports = (free_port() for _ in range(3))
         self.servers: dict[int, Server] = {}
         self.process: asyncio.subprocess.Process
         self._folder = folder

@@ -18,6 +18,7 @@ import pytest
 from simplews import AioClient, ConnectionError
 
 from ..engines import redis_server
+from ..ports import free_port
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -332,12 +333,6 @@ async def test_blocked() -> None:
 def programs_of_the_readme() -> list[str]:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     return re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 async def test_readme(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import pytest
 from simplews import AioClient, AioServer, ConnectionClosed
 from simplews import ConnectionError as OpenError
 
+from ..ports import free_port
 from .test_examples import (
     DEADLINE,
     EXAMPLES,
     Program,
-    free_port,
     needs_ctrl_c,
     output_of,
     programs_of_the_readme,

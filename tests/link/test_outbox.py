@@ -106,6 +106,32 @@ async def test_a_blocked_send_is_woken_by_the_end(role: type, end: str, kind: st
 
 
 @pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("end", ["ours", "close"])
+async def test_who_waits_behind_a_large_frame_is_woken_at_once(role: type, end: str) -> None:
+    """Though the frame goes on as long as the peer takes it: half of one would break the rules."""
+    async with opened(role, close_timeout=5) as (ws, peer):
+        large = asyncio.create_task(ws.send(b"x" * 30_000_000))
+        await settled()
+        behind = [asyncio.create_task(ws.send(text)) for text in ("one", "two")]
+        await settled()
+        began = asyncio.get_running_loop().time()
+        if end == "ours":
+            closing = asyncio.create_task(ws.close())
+        else:
+            closing = asyncio.create_task(peer.send_close(1000))
+        for task in behind:
+            with pytest.raises(ConnectionClosed):
+                await task
+        assert asyncio.get_running_loop().time() == pytest.approx(began, abs=0.1)
+        with pytest.raises(ConnectionClosed):
+            await ws.send(bytearray(b"and who comes later"))
+        assert not large.done()
+        ws.abort()
+        await asyncio.wait([large, closing])
+        assert isinstance(large.exception(), ConnectionClosed)
+
+
+@pytest.mark.parametrize("role", ROLES)
 async def test_concurrent_sends_keep_their_order_and_never_mix(role: type) -> None:
     """Short, large and fragmented ones from ten tasks, with Pings in the midst of it all."""
     async with opened(role) as (ws, peer):
