@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"connection"},
     {"opening", "reconnect", "tally"},
     {"server", "client", "websocket", "rooms", "auth"},
-    {"speed"},
+    {"resume", "speed"},
     {"workers"},
     {"serve"},
     {"simplews"},  # __init__.py: the public names

@@ -155,6 +155,8 @@ class Rooms:
         self._by_id: dict[str, AioBase] = {}
         self._infos: dict[tuple[str, AioBase], str] = {}
         self._wraps: dict[str, dict[AioBase, Wrap]] = {}
+        #: Called with every gap, before *on_gap*.
+        self._gap_listeners: list[Callable[[Gap], object]] = []
 
     # ------------------------------------------------------------------ its life
 
@@ -618,6 +620,8 @@ class Rooms:
         return self._hand_out(room, frames, left_out, envelope.key, position)[0]
 
     def _missed(self, gap: Gap) -> None:
+        for listener in self._gap_listeners:
+            listener(gap)
         if self._on_gap is not None:
             self._on_gap(gap)
         else:
