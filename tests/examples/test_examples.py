@@ -378,3 +378,17 @@ async def test_rooms_redis(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert await reading == "hello"
             for program in (one, two):
                 await program.interrupt()
+
+
+async def test_resume() -> None:
+    """Nothing is missing after the first restart, and after the second it is told."""
+    output = await output_of(EXAMPLES / "resume.py")
+    lines = [line for line in output.splitlines() if line.startswith("lobby: ")]
+    assert lines == [
+        "lobby: I am here",
+        "lobby: 1 of 3",
+        "lobby: 2 of 3",
+        "lobby: 3 of 3",
+        "lobby: messages are missing, the history does not reach back",
+        "lobby: end",
+    ]
