@@ -15,7 +15,9 @@ import ssl
 import sys
 import time
 
-from simplews import AioServer, WebSocketRuntimeError, Workers, serve, speed
+from simplews import AioServer, Rooms, WebSocketRuntimeError, Workers, serve, speed
+from simplews.resume import Session
+from simplews.rooms import History, Redis
 
 
 async def handler(ws: AioServer) -> None:
@@ -25,6 +27,19 @@ async def handler(ws: AioServer) -> None:
         if message == "block":
             time.sleep(1000)  # noqa: ASYNC251, as a handler would that knows no better
         await ws.send(message)
+
+
+_rooms: dict[str, Rooms] = {}
+
+
+async def resuming(url: str, ws: AioServer) -> None:
+    """Rooms with a history in Redis, for clients that resume."""
+    rooms = _rooms.get(url)
+    if rooms is None:
+        rooms = _rooms[url] = Rooms(Redis(url, history=History(length=5000)))
+    async with Session(ws, rooms, allow=lambda room: True) as session:
+        async for room, message in session:
+            await rooms.broadcast(room, message)
 
 
 def setup(broken: str) -> None:
@@ -66,7 +81,9 @@ async def main(args: dict[str, object]) -> None:
     broken = args.pop("broken", None)
     if broken is not None:
         args["setup"] = functools.partial(setup, broken)
-    server: Workers = serve(handler, **args)  # type: ignore[call-overload]
+    redis = args.pop("redis", None)
+    serves = handler if redis is None else functools.partial(resuming, redis)
+    server: Workers = serve(serves, **args)  # type: ignore[call-overload]
     async with server:
         where = args.get("path") or server.port
         print(json.dumps([where, server.pids]), flush=True)
