@@ -18,7 +18,17 @@ from ..link.base import Data
 from ..reconnect import Reconnect
 from ..rooms import Gap, Position
 from ..types import CloseCode
-from .frames import SUBPROTOCOL, data_fields, data_of, make, number_of, parse, position_of, text_of
+from .frames import (
+    SUBPROTOCOL,
+    BadFrame,
+    data_fields,
+    data_of,
+    make,
+    number_of,
+    parse,
+    position_of,
+    text_of,
+)
 
 __all__ = ["Client", "Refused"]
 
@@ -283,10 +293,11 @@ class Client:
         async for message in ws:
             try:
                 self._take(parse(message.data))
-            except ValueError as error:
+            except BadFrame as error:
                 await ws.close(CloseCode.PROTOCOL_ERROR, str(error)[:100])
                 raise ConnectionError(f"the server sent {error}") from error
             while self._stuck and not self._closing:
+                self._acknowledged.set()  # the loop may wait in send(), and for ever
                 self._room.clear()
                 await self._room.wait()
 

@@ -12,6 +12,7 @@ from ..rooms import Position
 __all__ = [
     "NOWHERE",
     "SUBPROTOCOL",
+    "BadFrame",
     "data_fields",
     "data_of",
     "make",
@@ -30,6 +31,10 @@ NOWHERE = Position("none", 0)
 _GREATEST = 2**53 - 1
 
 
+class BadFrame(ValueError):
+    """What the other end sent is none of our frames; the text says why."""
+
+
 def make(type: str, **fields: Any) -> str:
     """A frame; fields that are None are left out."""
     found = {name: value for name, value in fields.items() if value is not None}
@@ -41,16 +46,16 @@ def parse(message: str | bytes) -> dict[str, Any]:
     Take a frame apart.
 
     Raises:
-        ValueError: It is none; the text says why.
+        BadFrame: It is none; the text says why.
     """
     if not isinstance(message, str):
-        raise ValueError("a binary message; all are JSON in text messages")
+        raise BadFrame("a binary message; all are JSON in text messages")
     try:
         frame = load_json(str(message))  # orjson takes no TextMessage
     except (ValueError, RecursionError):
-        raise ValueError("what is no JSON") from None
+        raise BadFrame("what is no JSON") from None
     if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
-        raise ValueError("what is no JSON object with a type")
+        raise BadFrame("what is no JSON object with a type")
     return frame
 
 
@@ -59,7 +64,7 @@ def text_of(frame: dict[str, Any], name: str, least: int, most: int) -> str:
     A field that is text, with so many bytes in UTF-8.
 
     Raises:
-        ValueError: It is missing, or something else.
+        BadFrame: It is missing, or something else.
     """
     text = frame.get(name)
     try:
@@ -67,7 +72,7 @@ def text_of(frame: dict[str, Any], name: str, least: int, most: int) -> str:
             return text
     except UnicodeEncodeError:  # half of a surrogate pair
         pass
-    raise ValueError(f"{frame['type']}: {name} must be text of {least} to {most} bytes")
+    raise BadFrame(f"{frame['type']}: {name} must be text of {least} to {most} bytes")
 
 
 def number_of(frame: dict[str, Any]) -> int:
@@ -75,12 +80,12 @@ def number_of(frame: dict[str, Any]) -> int:
     The number of a client's message.
 
     Raises:
-        ValueError: There is none.
+        BadFrame: There is none.
     """
     number = frame.get("number")
     if type(number) is int and 1 <= number <= _GREATEST:
         return number
-    raise ValueError(f"{frame['type']}: number must be an integer from 1 to 2**53-1")
+    raise BadFrame(f"{frame['type']}: number must be an integer from 1 to 2**53-1")
 
 
 def position_of(frame: dict[str, Any], name: str) -> Position | None:
@@ -88,14 +93,17 @@ def position_of(frame: dict[str, Any], name: str) -> Position | None:
     A position; None where it is left out.
 
     Raises:
-        ValueError: It is something else.
+        BadFrame: It is something else.
     """
     text = frame.get(name)
     if text is None:
         return None
     if not isinstance(text, str):
-        raise ValueError(f"{frame['type']}: {name} must be a position")
-    return Position.parse(text)
+        raise BadFrame(f"{frame['type']}: {name} must be a position")
+    try:
+        return Position.parse(text)
+    except ValueError as error:
+        raise BadFrame(str(error)) from None
 
 
 def data_fields(data: Data) -> dict[str, str]:
@@ -110,18 +118,18 @@ def data_of(frame: dict[str, Any]) -> str | bytes:
     The reverse of `data_fields`.
 
     Raises:
-        ValueError: Neither is there, or both are, or it is not what it says.
+        BadFrame: Neither is there, or both are, or it is not what it says.
     """
     text, encoded = frame.get("data"), frame.get("base64")
     if isinstance(text, str) and encoded is None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"{frame['type']}: data has half of a surrogate pair") from None
+            raise BadFrame(f"{frame['type']}: data has half of a surrogate pair") from None
         return text
     if isinstance(encoded, str) and text is None:
         try:
             return base64.b64decode(encoded, validate=True)
         except ValueError:
-            raise ValueError(f"{frame['type']}: base64 is not Base64") from None
-    raise ValueError(f"{frame['type']}: either data or base64, each a string")
+            raise BadFrame(f"{frame['type']}: base64 is not Base64") from None
+    raise BadFrame(f"{frame['type']}: either data or base64, each a string")

@@ -21,6 +21,7 @@ from ..types import Close, CloseCode
 from .frames import (
     NOWHERE,
     SUBPROTOCOL,
+    BadFrame,
     data_fields,
     data_of,
     make,
@@ -227,7 +228,7 @@ class Session:
             frame = parse(message)
             kind = frame["type"]
             if (kind == "hello") is not (self._sender is None):
-                raise ValueError("hello must be the first frame, and no other")
+                raise BadFrame("hello must be the first frame, and no other")
             if kind == "hello":
                 self._hello(frame)
             elif kind == "join":
@@ -237,7 +238,7 @@ class Session:
             elif kind == "message":
                 return await self._take(frame)
             # Others may come with a later version, and are not needed in this one.
-        except ValueError as error:
+        except BadFrame as error:
             await self._end(CloseCode.PROTOCOL_ERROR, str(error))
         return None
 
@@ -255,7 +256,7 @@ class Session:
         room = text_of(frame, "room", 0, _ROOM)
         since = position_of(frame, "since")
         if room in self._joined:
-            raise ValueError("join: it is a member already")
+            raise BadFrame("join: it is a member already")
         if len(self._joined) >= self._max_rooms:
             reason = f"more than {self._max_rooms} rooms"
             await self.ws.send(make("error", room=room, reason=reason))
@@ -290,7 +291,7 @@ class Session:
         room = text_of(frame, "room", 0, _ROOM)
         number, data = number_of(frame), data_of(frame)
         if number <= self._number:
-            raise ValueError(f"message: number {number} after {self._number}")
+            raise BadFrame(f"message: number {number} after {self._number}")
         self._number = number
         sender = self._sender
         assert sender is not None

@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from simplews import AioClient, AioServer, ConnectionClosed, Reconnect, Rooms, Server, serve
+from simplews import (
+    AioClient,
+    AioServer,
+    ConnectionClosed,
+    Reconnect,
+    Rooms,
+    Server,
+    WebSocketRuntimeError,
+    serve,
+)
 from simplews import ConnectionError as OpenError
 from simplews.resume import SUBPROTOCOL, Client, Gap, Refused, Session
 from simplews.rooms import History, Memory
@@ -19,7 +28,8 @@ from simplews.rooms import History, Memory
 from ..peer import DEADLINE, until
 
 QUICK = Reconnect(first=0.1, most=0.1)
-NAME = "a name that nobody knows"
+HELLO = {"type": "hello", "client": "a name that nobody knows"}
+JOIN = {"type": "join", "room": "lobby"}
 
 Body = Callable[[Rooms, str, str | bytes], Awaitable[object]]
 
@@ -301,6 +311,47 @@ async def test_send_waits_for_acknowledgements() -> None:
         assert await take(client, 20) == [f"{n}" for n in range(20)]
 
 
+async def test_the_loop_is_told_when_it_would_wait_for_itself() -> None:
+    """It waits in send() for what comes behind messages that nobody takes."""
+    async with world() as there:
+        async with there.client("lobby", max_unacknowledged=1, max_waiting=1) as client:
+            await there.has_members("lobby")
+            await client.send("lobby", "0")
+            assert await take(client, 1) == ["0"]
+            await client.flush()
+
+            async def flood() -> None:
+                for n in range(10):
+                    await there.rooms.broadcast("lobby", f"{n}")
+
+            await flood()
+            with pytest.raises(WebSocketRuntimeError, match="nothing is read while this task"):
+                async with asyncio.timeout(DEADLINE):
+                    for _ in range(10):
+                        await client.send("lobby", "more")
+            assert await take(client, 10) == [f"{n}" for n in range(10)]
+
+
+async def test_an_error_of_the_application_is_not_told_to_the_client() -> None:
+    def fails(room: str) -> bool:
+        raise ValueError("a secret")
+
+    async with Rooms(Memory(History())) as rooms:
+
+        async def handler(ws: AioServer) -> None:
+            async with Session(ws, rooms, allow=fails) as session:
+                async for _ in session:
+                    pass
+
+        async with serve(handler, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL]) as server:
+            url = f"ws://127.0.0.1:{server.port}"
+            async with AioClient.connect(url, SUBPROTOCOL) as ws:
+                await say(ws, HELLO, JOIN)
+                with pytest.raises(ConnectionClosed) as caught:
+                    await ws.receive(DEADLINE)
+                assert (caught.value.code, caught.value.reason) == (1011, "")
+
+
 async def test_a_server_without_it_is_an_error() -> None:
     async def other(ws: AioServer) -> None:
         async for _ in ws:
@@ -322,10 +373,6 @@ async def test_rooms_that_drop_are_refused() -> None:
 
 
 # ---------------------------------------------------------------- the server, by itself
-
-
-HELLO = {"type": "hello", "client": NAME}
-JOIN = {"type": "join", "room": "lobby"}
 
 
 async def test_the_frames_of_the_page() -> None:
