@@ -573,7 +573,7 @@ class Rooms:
                     return self._join_with_gap(membership, since, "the history does not reach back")
                 exchange.advance_to(feed, page.entries, at)
                 for position, data in page.entries:
-                    written += await self._write(membership, unpack(data), position)
+                    written += await self._write(membership, data, position)
                     at = position
                 if page.more:
                     continue
@@ -598,11 +598,16 @@ class Rooms:
         feed = self._feeds[membership.room]
         return Joined(feed.position, 0, Gap(membership.room, 0.0, now, reason, since))
 
-    async def _write(self, membership: Membership, envelope: Envelope, position: Position) -> int:
+    async def _write(self, membership: Membership, data: bytes, position: Position) -> int:
         """One message of the history, at the pace of the member; how many that were."""
+        try:
+            envelope = unpack(data)
+            frames = frames_of(envelope)
+        except ValueError as error:
+            _log.warning("what is in the history of %r is no message: %s", membership.room, error)
+            return 0
         if membership.id is not None and membership.id in envelope.excluded:
             return 0
-        frames = frames_of(envelope)
         if membership.wrap is not None:
             frames = membership.wrap(frames, position)
         link = membership.ws._link

@@ -12,7 +12,7 @@ from simplews import BackendUnavailable, BroadcastResult, Rooms
 from simplews.link.base import Frames
 from simplews.rooms import Gap, History, Memory, Position
 from simplews.rooms.backend import Lost, Outgoing
-from simplews.rooms.envelope import Kind, unpack
+from simplews.rooms.envelope import Kind, pack, unpack
 
 from ..peer import TEXT, opened
 
@@ -151,6 +151,20 @@ async def test_with_history_a_hole_that_is_too_old_is_a_gap() -> None:
         # What is left of it is given all the same.
         assert await numbers(peer, 50) == list(range(11, 61))
     assert ["does not reach back" in gap.reason for gap in gaps] == [True]
+
+
+async def test_what_cannot_be_read_keeps_nobody_from_resuming() -> None:
+    """It is left out, as it was for those who were there."""
+    backend = Memory(HISTORY)
+    async with Rooms(backend) as rooms, opened() as (ws, _), opened() as (again, peer):
+        joined = await rooms.join("room", ws)
+        await rooms.broadcast("room", "1")
+        text = pack(Kind.TEXT, bytes(8), 1, b"\xff")  # no UTF-8
+        await backend.publish([Outgoing("room", data, True) for data in (b"junk", text)])
+        await rooms.broadcast("room", "2")
+        result = await rooms.join("room", again, since=joined.position)
+        assert (result.recovered, result.gap) == (2, None)
+        assert await numbers(peer, 2) == [1, 2]
 
 
 async def test_a_deaf_subscription_is_found_by_the_heartbeat() -> None:
