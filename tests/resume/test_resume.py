@@ -311,25 +311,36 @@ async def test_send_waits_for_acknowledgements() -> None:
         assert await take(client, 20) == [f"{n}" for n in range(20)]
 
 
-async def test_the_loop_is_told_when_it_would_wait_for_itself() -> None:
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_the_loop_is_told_when_it_would_wait_for_itself(when: str) -> None:
     """It waits in send() for what comes behind messages that nobody takes."""
-    async with world() as there:
+    go = asyncio.Event()
+
+    async def waits(rooms: Rooms, room: str, message: str | bytes) -> None:
+        await go.wait()
+
+    async with world(body=waits) as there:
         async with there.client("lobby", max_unacknowledged=1, max_waiting=1) as client:
             await there.has_members("lobby")
-            await client.send("lobby", "0")
-            assert await take(client, 1) == ["0"]
-            await client.flush()
+            await there.rooms.broadcast("lobby", "first")
+            assert await take(client, 1) == ["first"]
+            await client.send("lobby", "not acknowledged")
 
             async def flood() -> None:
                 for n in range(10):
                     await there.rooms.broadcast("lobby", f"{n}")
 
-            await flood()
+            flooding = asyncio.create_task(flood())
+            if when == "before":
+                await flooding
+                await until(lambda: client._waiting)
             with pytest.raises(WebSocketRuntimeError, match="nothing is read while this task"):
                 async with asyncio.timeout(DEADLINE):
-                    for _ in range(10):
-                        await client.send("lobby", "more")
+                    await client.send("lobby", "more")
             assert await take(client, 10) == [f"{n}" for n in range(10)]
+            go.set()
+            await client.flush()
+            await flooding
 
 
 async def test_an_error_of_the_application_is_not_told_to_the_client() -> None:
