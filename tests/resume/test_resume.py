@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from simplews import (
     AioClient,
@@ -25,6 +26,7 @@ from simplews import ConnectionError as OpenError
 from simplews.resume import SUBPROTOCOL, Client, Gap, Refused, Session
 from simplews.rooms import History, Memory
 
+from ..hosts import aiohttp_host, uvicorn_host
 from ..peer import DEADLINE, until
 
 QUICK = Reconnect(first=0.1, most=0.1)
@@ -361,6 +363,77 @@ async def test_an_error_of_the_application_is_not_told_to_the_client() -> None:
                 with pytest.raises(ConnectionClosed) as caught:
                     await ws.receive(DEADLINE)
                 assert (caught.value.code, caught.value.reason) == (1011, "")
+
+
+@pytest.mark.parametrize("host", ["aiohttp", "uvicorn"])
+async def test_in_other_servers(host: str) -> None:
+    """The session takes any connection of ours."""
+    async with contextlib.AsyncExitStack() as stack:
+        rooms = await stack.enter_async_context(Rooms(Memory(History())))
+        opened: list[AioServer] = []
+
+        async def serve_one(ws: AioServer) -> None:
+            opened.append(ws)
+            async with Session(ws, rooms, allow=may_join) as session:
+                with contextlib.suppress(ConnectionClosed):
+                    async for room, message in session:
+                        await rooms.broadcast(room, message)
+
+        async def in_aiohttp(request: web.Request) -> Any:
+            ws = await AioServer.accept(aiohttp=request, subprotocols=[SUBPROTOCOL])
+            await serve_one(ws)
+            return ws.response
+
+        async def in_asgi(scope: Any, receive: Any, send: Any) -> None:
+            asgi = (scope, receive, send)
+            await serve_one(await AioServer.accept(asgi=asgi, subprotocols=[SUBPROTOCOL]))
+
+        made = aiohttp_host(in_aiohttp) if host == "aiohttp" else uvicorn_host(in_asgi)
+        port = await stack.enter_async_context(made)
+        client = Client(f"ws://127.0.0.1:{port}", ["lobby"], reconnect=QUICK)
+        async with client:
+            for turn in range(3):
+                await client.send("lobby", f"{turn}")
+                assert await take(client, 1) == [f"{turn}"]
+                opened[-1].abort()
+                await rooms.broadcast("lobby", f"{turn} away")
+                assert await take(client, 1) == [f"{turn} away"]
+
+
+async def test_while_the_engine_is_away_it_comes_again() -> None:
+    """A join that cannot be done closes with 1013."""
+    there_again = asyncio.Event()
+
+    class Away(Memory):
+        async def wait_connected(self) -> None:
+            await there_again.wait()
+
+    rooms = Rooms(Away(History()), publish_timeout=1)
+    made = World(rooms, broadcast)
+    async with serve(made.handler, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL]) as made.server:
+        async with made.client("lobby") as client:
+            await until(lambda: len(made.connections) == 3)
+            assert made.connections[0].close_code == 1013
+            there_again.set()
+            await client.send("lobby", "hi")
+            assert await take(client, 1) == ["hi"]
+    await rooms.close()
+
+
+async def test_a_slow_client_is_closed_and_misses_nothing() -> None:
+    """Its queue is full: 1013, and the rest when it comes again."""
+    options: dict[str, Any] = {"max_waiting": 1, "compression": None}
+    async with world(max_queue=5) as there, there.client("lobby", **options) as client:
+        await there.has_members("lobby")
+        text = "x" * 100_000
+        count = 0
+        while there.rooms.presence("lobby"):
+            await there.rooms.broadcast("lobby", f"{count} {text}")
+            count += 1
+            assert count < 900  # more than the network takes, less than the history has
+        got = await take(client, count)
+        assert len(there.connections) > 1
+        assert [what.split()[0] for what in got] == [f"{n}" for n in range(count)]
 
 
 async def test_a_server_without_it_is_an_error() -> None:
