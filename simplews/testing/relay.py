@@ -41,7 +41,8 @@ class Way:
             it as it is.
         rate: Bytes per second; None for no limit.
         drop_after: Bytes that pass before the way becomes a black hole: what comes
-            then is lost, an end of the connection included, and nobody is told.
+            then is lost, an end of the connection included, and nobody is told. Soon
+            it takes no more, as nothing is acknowledged.
         end_after: Bytes that pass before the connection ends with a FIN.
         reset_after: Bytes that pass before it ends with a RST, for both sides.
     """
@@ -136,6 +137,7 @@ class _Flow:
         self._under_way: deque[tuple[float, bytes | None]] = deque()
         self._size = 0
         self._passed = 0
+        self._lost = 0  # while it drops
         self._ended = False
         self._pieces = itertools.cycle(way._sizes())
         self._split = way.split
@@ -153,6 +155,20 @@ class _Flow:
             reading.cancel()
             await asyncio.wait([reading])
 
+    @property
+    def _dropping(self) -> bool:
+        return _reached(self.way.drop_after, self._passed)
+
+    def _full(self) -> bool:
+        """
+        Whether nothing more is taken: enough is under way, or lost.
+
+        A peer that is gone acknowledges nothing, so what is sent to it piles up in the end.
+        """
+        if not self._dropping:
+            self._lost = 0
+        return self._size + self._lost > _UNDER_WAY
+
     async def _change(self) -> None:
         """Wait for the next change."""
         self.changed.clear()
@@ -161,7 +177,7 @@ class _Flow:
     async def _read(self) -> None:
         data: bytes | None = b"-"
         while data:
-            while self.way._stalled or self._size > _UNDER_WAY:
+            while self.way._stalled or self._full():
                 await self._change()
             try:
                 data = await self._loop.sock_recv(self._source, _READ)
@@ -187,7 +203,7 @@ class _Flow:
             if data:
                 for piece in self._cut(data):
                     await self._pass(piece)
-            elif _reached(self.way.drop_after, self._passed):
+            elif self._dropping:
                 pass  # nobody is told
             elif data is None:
                 self.relay.reset()
@@ -217,7 +233,8 @@ class _Flow:
         way = self.way
         while way._stalled:
             await self._change()
-        if _reached(way.drop_after, self._passed):
+        if self._dropping:
+            self._lost += len(piece)
             return
         if not self._ended and not self.broken:
             try:

@@ -15,6 +15,9 @@ from simplews.testing import Faults
 #: Servers that report a lost connection as 1005; docs/explanation/sources.md.
 SAYS_1005 = ("uvicorn+websockets-sansio", "uvicorn+wsproto", "granian")
 
+#: Where a peer vanishes in every run: it takes a second of real time.
+VANISH = ("socket", "serve", "serve+tls", "aiohttp")
+
 
 class Kept:
     """A handler that hands its connection to the test and waits for its end."""
@@ -124,16 +127,27 @@ async def test_a_message_that_is_cut_off_is_not_received(
 @pytest.mark.parametrize("fault", ["reset", "end", "drop"])
 @pytest.mark.parametrize("side", ["client", "server"])
 async def test_every_waiter_is_woken(
-    server: Any, kind: str, is_asgi: bool, faults: Faults, fault: str, side: str
+    server: Any,
+    kind: str,
+    is_asgi: bool,
+    faults: Faults,
+    fault: str,
+    side: str,
+    pytestconfig: pytest.Config,
 ) -> None:
     if fault == "drop" and side == "server" and is_asgi:
         pytest.skip(f"{kind}: ASGI has no pings, so noticing this is the server's")
     if kind == "daphne":
         pytest.skip("daphne: takes whatever is sent and reads whatever comes, so no send() waits")
-    pings = {"ping_interval": 0.1} if fault == "drop" else {}
+    if (fault, side, kind) == ("end", "client", "uvicorn+websockets"):
+        pytest.skip("uvicorn+websockets: takes 20 s to notice the end behind what it has to write")
+    if fault == "drop" and kind not in VANISH and not pytestconfig.getoption("thorough"):
+        pytest.skip("--thorough has peers that vanish over every source")
+    # The peer does not receive, and so does not answer: there is time to see send() wait.
+    pings = {"ping_interval": 0.5} if fault == "drop" else {}
     keeper = Kept()
-    async with server(keeper, **({} if is_asgi else pings)) as address:
-        client = await address.connect(compression=None, **pings)
+    async with server(keeper, close_timeout=0.5, **({} if is_asgi else pings)) as address:
+        client = await address.connect(compression=None, close_timeout=0.5, **pings)
         ours = await keeper.ws
         ws = client if side == "client" else ours
         waiting: list[asyncio.Future[Any]] = [
