@@ -14,23 +14,32 @@ at a plain terminal can take part. To a client::
 ``id`` tells members with similar names apart. ``event`` is "welcome" (only to
 the one who came), "joined", "left", "renamed", or "refused" (only to the one
 whose message was refused); ``present`` counts the members of the room.
+
+Behind an engine the rooms are those of several processes. A name is then one
+member's in its process alone, the welcome says which process that is, and what
+others say may come before it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
 import re
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from .. import AioServer, Rooms
+from .. import AioServer, BackendUnavailable, Rooms
+from ..rooms import Backend
 
 __all__ = ["NAME_LIMIT", "TEXT_LIMIT", "Chat"]
 
 DEFAULT_ROOM = "general"
 NAME_LIMIT = 32  # characters
 TEXT_LIMIT = 2000  # characters
+PATIENCE = 0.3  # seconds for other processes to say whom they have
 
 _ROOM = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _ROOM_RULE = "a room's name is 1 to 32 letters, digits, - or _"
@@ -44,10 +53,18 @@ class _Member:
 
 
 class Chat:
-    """Any number of rooms; the query parameter ``room`` chooses one, ``name`` a name."""
+    """
+    Any number of rooms; the query parameter ``room`` chooses one, ``name`` a name.
 
-    def __init__(self) -> None:
-        self._rooms = Rooms()
+    Args:
+        backend: What joins the rooms of several processes; None for this one's alone.
+    """
+
+    def __init__(self, backend: Backend | None = None) -> None:
+        self._across = backend is not None
+        # Quick to know the other processes; and a person is told soon that something
+        # was not sent.
+        self._rooms = Rooms(backend, presence=self._across, heartbeat_interval=1, publish_timeout=2)
         self._members: dict[AioServer, _Member] = {}
         self._ids = itertools.count(1)
 
@@ -61,18 +78,28 @@ class Chat:
             await ws.close(1008, _ROOM_RULE)
             return
 
-        member = _Member(str(next(self._ids)), "", room)
+        # Counted, so that guests have short names; processes cannot count together.
+        id = secrets.token_hex(3) if self._across else str(next(self._ids))
+        member = _Member(id, "", room)
         member.name = self._free_name(query.get("name") or "", member)
         self._members[ws] = member
         try:
             async with self._rooms.join(room, ws):
                 await self._take_part(ws, member)
+        except BackendUnavailable:
+            # Try again later.
+            await ws.close(1013, "the rooms cannot be reached")
         finally:
             del self._members[ws]
-            await self._announce(member, "left", f"{member.name} left #{room}")
+            # Where the others cannot be told, they will be closed with 1012 and come
+            # again; to wait for that would hold up the end of the process.
+            if self._rooms.connected:
+                with contextlib.suppress(BackendUnavailable):
+                    await self._announce(member, "left", f"{member.name} left #{room}")
 
     async def _take_part(self, ws: AioServer, member: _Member) -> None:
-        await self._tell(ws, "welcome", f"You joined #{member.room} as {member.name}")
+        where = f", on process {os.getpid()}" if self._across else ""
+        await self._tell(ws, "welcome", f"You joined #{member.room} as {member.name}{where}")
         await self._announce(member, "joined", f"{member.name} joined #{member.room}", exclude=ws)
         async for message in ws:
             await self._receive(ws, member, message)
@@ -96,7 +123,10 @@ class Chat:
                 ws, "refused", f"Not sent: {len(text)} characters, and {TEXT_LIMIT} is the limit"
             )
             return
-        await self._broadcast(member, {"type": "message", "text": text})
+        try:
+            await self._broadcast(member, {"type": "message", "text": text})
+        except BackendUnavailable:
+            await self._tell(ws, "refused", "Not sent: the rooms cannot be reached just now")
 
     async def _rename(self, ws: AioServer, member: _Member, wish: str) -> None:
         before, member.name = member.name, self._free_name(wish, member)
@@ -120,7 +150,8 @@ class Chat:
     async def _announce(
         self, member: _Member, event: str, message: str, *, exclude: AioServer | None = None
     ) -> None:
-        await self._broadcast(member, self._system(member, event, message), exclude=exclude)
+        fields = await self._system(member, event, message)
+        await self._broadcast(member, fields, exclude=exclude)
 
     async def _broadcast(
         self, member: _Member, fields: dict[str, Any], *, exclude: AioServer | None = None
@@ -130,10 +161,13 @@ class Chat:
 
     async def _tell(self, ws: AioServer, event: str, message: str) -> None:
         member = self._members[ws]
-        await ws.send(_serialize(member, self._system(member, event, message)))
+        await ws.send(_serialize(member, await self._system(member, event, message)))
 
-    def _system(self, member: _Member, event: str, message: str) -> dict[str, Any]:
+    async def _system(self, member: _Member, event: str, message: str) -> dict[str, Any]:
         present = len(self._rooms.presence(member.room))
+        if self._across and self._rooms.connected:
+            with contextlib.suppress(BackendUnavailable):
+                present = len(await self._rooms.who(member.room, timeout=PATIENCE))
         return {"type": "system", "event": event, "message": message, "present": present}
 
 

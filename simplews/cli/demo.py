@@ -1,7 +1,8 @@
 """Start a chat room with a page, to try simplews from a browser and a terminal.
 
 Everybody who opens the page with the same ?room= talks in the same room.
-Ctrl-C stops it, with exit status 130; SIGTERM stops it with 0.
+With --workers the rooms are each process's own, unless an engine joins them:
+--redis or --nats. Ctrl-C stops it, with exit status 130; SIGTERM stops it with 0.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from importlib import resources
 
 from .. import AioServer, HandshakeRequest, Response, speed
 from .chat import Chat
-from .listen import add_address_arguments, listen
+from .engine import MakeBackend, add_engine_arguments, engine_of, ensure_reachable
+from .listen import add_address_arguments, listen, log_to_stderr
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -31,20 +33,28 @@ MESSAGE_LIMIT = 65536
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``simplews demo``."""
     add_address_arguments(parser)
+    add_engine_arguments(parser)
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve the page and the chat until stopped."""
-    speed.run(_demo(args))
+    engine = engine_of(args)
+    if engine is not None:
+        log_to_stderr()
+    speed.run(_demo(args, engine))
     return 0
 
 
-async def _demo(args: argparse.Namespace) -> None:
+async def _demo(args: argparse.Namespace, engine: MakeBackend | None) -> None:
+    if engine is not None:
+        await ensure_reachable(engine)
+
     def announce(address: str) -> None:
         _print_welcome(address)
         if args.workers is not None and args.workers > 1:
-            print(f"{args.workers} processes, each with rooms of its own.", flush=True)
+            rooms = "each with rooms of its own" if engine is None else "all with the same rooms"
+            print(f"{args.workers} processes, {rooms}.", flush=True)
         if args.open:
             # Some browsers return only when they are closed; daemon, so that
             # Ctrl-C does not wait for them.
@@ -53,7 +63,7 @@ async def _demo(args: argparse.Namespace) -> None:
 
     await listen(
         "demo",
-        {"/chat": _Members()},
+        {"/chat": _Members(engine)},
         args,
         announce,
         http=Site().answer,
@@ -79,9 +89,12 @@ class _Members:
     worker says how to make it, and is not it.
     """
 
+    def __init__(self, engine: MakeBackend | None) -> None:
+        self._engine = engine
+
     @functools.cached_property
     def _chat(self) -> Chat:
-        return Chat()
+        return Chat(None if self._engine is None else self._engine())
 
     async def __call__(self, ws: AioServer) -> None:
         await self._chat.handle(ws)

@@ -33,9 +33,15 @@ async def browser() -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-async def demo(browser: Any) -> AsyncIterator[Demo]:
+def demo_arguments() -> list[str]:
+    """What follows ``simplews demo``; some tests have an engine here."""
+    return []
+
+
+@pytest.fixture
+async def demo(browser: Any, demo_arguments: list[str]) -> AsyncIterator[Demo]:
     """A running ``simplews demo``."""
-    async with running_demo() as started:
+    async with running_demo(*demo_arguments) as started:
         yield started
 
 

@@ -52,8 +52,9 @@ async def chromium(playwright: Any) -> AsyncIterator[Any]:
 class Demo:
     """``simplews demo`` on a port of its own, which can stop and come back."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: str) -> None:
         self.port = 0
+        self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -65,6 +66,7 @@ class Demo:
         """Start it, on the same port as before if there was one."""
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "simplews", "demo", "--port", str(self.port)),
+            *self._arguments,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(Path(simplews.__file__).parents[1])},
         )
@@ -90,9 +92,9 @@ class Demo:
 
 
 @contextlib.asynccontextmanager
-async def running_demo() -> AsyncIterator[Demo]:
-    """A demo that is stopped at the end."""
-    demo = Demo()
+async def running_demo(*arguments: str) -> AsyncIterator[Demo]:
+    """A demo, with more *arguments*, that is stopped at the end."""
+    demo = Demo(*arguments)
     try:
         await demo.start()
         yield demo

@@ -7,18 +7,21 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from simplews import AioClient, ConnectionError
 
-from .conftest import DEADLINE, Start
+from ..engines import Engine, nats_server, redis_server
+from .conftest import DEADLINE, Start, environment
 
 
 @pytest.fixture
@@ -28,6 +31,9 @@ async def address(start: Start) -> AsyncIterator[str]:
     yield (await program.line("http://(127.0.0.1:[0-9]+)/$"))[1]
     assert await program.stop(signal.SIGTERM) == 0
     assert (await program.finish())[2] == ""  # nothing a client did is worth a traceback
+
+
+no_workers = pytest.mark.skipif(sys.platform == "win32", reason="--workers is not for Windows")
 
 
 class Guest:
@@ -44,6 +50,18 @@ class Guest:
         assert isinstance(message, str)
         data: dict[str, Any] = json.loads(message)
         return data
+
+    async def hears_of_text(self) -> dict[str, Any]:
+        """The next message that somebody said."""
+        while "text" not in (message := await self.hears()):
+            pass
+        return message
+
+    async def hears_of(self, event: str) -> dict[str, Any]:
+        """The next message of this event, whatever else comes before it."""
+        while (message := await self.hears()).get("event") != event:
+            pass
+        return message
 
 
 Join = Callable[..., Awaitable[tuple[Guest, dict[str, Any]]]]
@@ -289,7 +307,7 @@ async def test_page_of_another_site_cannot_connect_with_our_cookies(address: str
     assert refused.value.status_code == 403
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="--workers is not for Windows")
+@no_workers
 async def test_workers(start: Start) -> None:
     """Each process has the page and a chat."""
     program = await start("demo", "--port", "0", "--workers", "2")
@@ -301,3 +319,110 @@ async def test_workers(start: Start) -> None:
         await guest.say("hello")
         assert (await guest.hears())["text"] == "hello"
     assert await program.stop(signal.SIGTERM) == 0
+
+
+# ------------------------------------------------------------------ an engine
+
+
+async def on_two_processes(stack: contextlib.AsyncExitStack, address: str) -> tuple[Guest, Guest]:
+    """Two guests in one room, on different processes."""
+
+    async def come(name: str) -> Guest:
+        connecting = AioClient.connect(f"ws://{address}/chat?name={name}")
+        return Guest(await stack.enter_async_context(connecting))
+
+    ada = await come("Ada")
+    here = process_in(await ada.hears_of("welcome"))
+    os.kill(here, signal.SIGSTOP)  # it accepts nobody now
+    try:
+        bob = await come("Bob")
+    finally:
+        os.kill(here, signal.SIGCONT)
+    assert process_in(await bob.hears_of("welcome")) != here
+    return ada, bob
+
+
+def process_in(welcome: dict[str, Any]) -> int:
+    found = re.search("on process ([0-9]+)$", welcome["message"])
+    assert found is not None, welcome
+    return int(found[1])
+
+
+@pytest.fixture(params=["redis", "nats"])
+def engine(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, list[str]]]:
+    """A running engine, and the arguments that name it."""
+    with redis_server() if request.param == "redis" else nats_server() as server:
+        yield server, [f"--{request.param}", f"{request.param}://127.0.0.1:{server.port}"]
+
+
+@no_workers
+async def test_rooms_across_processes(engine: tuple[Engine, list[str]], start: Start) -> None:
+    """One conversation and one count; without the engine, a refusal; with it again, all goes on."""
+    server, arguments = engine
+    program = await start("demo", "--port", "0", "--workers", "2", *arguments)
+    address = (await program.line("http://(127.0.0.1:[0-9]+)/$"))[1]
+    await program.line("^2 processes, all with the same rooms")
+    async with contextlib.AsyncExitStack() as stack:
+        ada, bob = await on_two_processes(stack, address)
+        assert (await ada.hears_of("joined"))["name"] == "Bob"
+        await bob.say("hello")
+        for guest in (ada, bob):
+            said = await guest.hears_of_text()
+            assert (said["text"], said["name"]) == ("hello", "Bob")
+        await bob.say('{"name": "Bert"}')
+        renamed = await ada.hears()
+        assert (renamed["event"], renamed["present"]) == ("renamed", 2)
+        await bob.ws.close()
+        left = await ada.hears()
+        assert (left["event"], left["name"], left["present"]) == ("left", "Bert", 1)
+        server.kill()
+        await ada.say("anybody?")
+        await ada.hears_of("refused")
+        server.start()
+        # What was missed nobody knows: Ada is to come again.
+        async with asyncio.timeout(DEADLINE):
+            await ada.ws.wait_closed()
+        assert ada.ws.close_code == 1012
+    async with AioClient.connect(f"ws://{address}/chat?name=Ada") as ws:
+        await Guest(ws).hears_of("welcome")
+        assert await program.stop(signal.SIGTERM) == 0
+    errors = (await program.finish())[2]
+    assert "Traceback" not in errors and "ERROR" not in errors, errors
+
+
+@pytest.mark.parametrize(
+    "arguments, status, says",
+    [
+        (["--redis", "localhost:6379"], 2, "redis://"),
+        (["--redis", "redis://localhost:port"], 2, "ort"),
+        (["--nats", "localhost:4222"], 2, "nats://"),
+        (["--redis", "redis://127.0.0.1:{free}"], 1, "Is it running"),
+    ],
+)
+async def test_engine_that_is_not_there_is_one_line_that_helps(
+    start: Start, arguments: list[str], status: int, says: str
+) -> None:
+    pytest.importorskip("redis" if arguments[0] == "--redis" else "nats")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    arguments = [argument.format(free=port) for argument in arguments]
+    got, out, err = await (await start("demo", "--port", "0", *arguments)).finish()
+    assert (got, out) == (status, "")
+    assert err.count("\n") == 1 and says in err, err
+
+
+@pytest.mark.parametrize("option, module", [("redis", "redis"), ("nats", "nats")])
+async def test_missing_extra_says_what_to_install(
+    start: Start, tmp_path: Path, option: str, module: str
+) -> None:
+    # What comes first on the path, and is not what it is called.
+    (tmp_path / f"{module}.py").write_text("raise ImportError('not here')\n")
+    url = f"{option}://127.0.0.1:1"
+    program = await start("demo", "--port", "0", f"--{option}", url, PYTHONPATH=_path(tmp_path))
+    status, out, err = await program.finish()
+    assert (status, out) == (1, "")
+    assert err.count("\n") == 1 and f"pip install 'simplews[{option}]'" in err
+
+
+def _path(first: Path) -> str:
+    return os.pathsep.join([str(first), environment()["PYTHONPATH"]])
