@@ -394,7 +394,8 @@ def table(results: dict[str, Any]) -> str:
     """The tables, in Markdown."""
 
     def median(peer: str, size: str, key: str) -> float:
-        return statistics.median(cell[key] for cell in results["peers"][peer][size])
+        figure: float = statistics.median(cell[key] for cell in results["peers"][peer][size])
+        return figure
 
     lines = []
     for size in SIZES:
