@@ -357,8 +357,8 @@ def engine(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, list[str]]]
 
 @no_workers
 async def test_rooms_across_processes(engine: tuple[Engine, list[str]], start: Start) -> None:
-    """One conversation and one count; without the engine, a refusal; with it again, all goes on."""
-    server, arguments = engine
+    """One conversation, and one count of who is there."""
+    _, arguments = engine
     program = await start("demo", "--port", "0", "--workers", "2", *arguments)
     address = (await program.line("http://(127.0.0.1:[0-9]+)/$"))[1]
     await program.line("^2 processes, all with the same rooms")
@@ -375,19 +375,34 @@ async def test_rooms_across_processes(engine: tuple[Engine, list[str]], start: S
         await bob.ws.close()
         left = await ada.hears()
         assert (left["event"], left["name"], left["present"]) == ("left", "Bert", 1)
-        server.kill()
-        await ada.say("anybody?")
-        await ada.hears_of("refused")
-        server.start()
-        # What was missed nobody knows: Ada is to come again.
-        async with asyncio.timeout(DEADLINE):
-            await ada.ws.wait_closed()
-        assert ada.ws.close_code == 1012
-    async with AioClient.connect(f"ws://{address}/chat?name=Ada") as ws:
-        await Guest(ws).hears_of("welcome")
+    assert await program.stop(signal.SIGTERM) == 0
+    assert "Traceback" not in (await program.finish())[2]
+
+
+async def test_engine_that_goes_away_and_comes_back(start: Start) -> None:
+    """What is said meanwhile is refused; then everybody is to come again."""
+    with redis_server() as server:
+        url = f"redis://127.0.0.1:{server.port}"
+        program = await start("demo", "--port", "0", "--redis", url)
+        address = (await program.line("http://(127.0.0.1:[0-9]+)/$"))[1]
+        async with AioClient.connect(f"ws://{address}/chat?name=Ada") as ws:
+            ada = Guest(ws)
+            await ada.hears_of("welcome")
+            await ada.say("hello")
+            await ada.hears_of_text()
+            server.kill()
+            await ada.say("anybody?")
+            await ada.hears_of("refused")
+            server.start()
+            async with asyncio.timeout(DEADLINE):
+                await ws.wait_closed()
+            assert ws.close_code == 1012
+        async with AioClient.connect(f"ws://{address}/chat?name=Ada") as ws:
+            await Guest(ws).hears_of("welcome")
         assert await program.stop(signal.SIGTERM) == 0
-    errors = (await program.finish())[2]
-    assert "Traceback" not in errors and "ERROR" not in errors, errors
+        errors = (await program.finish())[2]
+        assert "gap in room" in errors
+        assert "Traceback" not in errors and "ERROR" not in errors, errors
 
 
 @pytest.mark.parametrize(
