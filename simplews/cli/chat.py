@@ -39,7 +39,9 @@ __all__ = ["NAME_LIMIT", "TEXT_LIMIT", "Chat"]
 DEFAULT_ROOM = "general"
 NAME_LIMIT = 32  # characters
 TEXT_LIMIT = 2000  # characters
-PATIENCE = 0.3  # seconds for other processes to say whom they have
+# Seconds for other processes to say whom they have, who may have to be found first:
+# before somebody is welcomed, and before all are told of it.
+WELCOME_PATIENCE, PATIENCE = 0.3, 2.0
 
 _ROOM = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _ROOM_RULE = "a room's name is 1 to 32 letters, digits, - or _"
@@ -161,13 +163,16 @@ class Chat:
 
     async def _tell(self, ws: AioServer, event: str, message: str) -> None:
         member = self._members[ws]
-        await ws.send(_serialize(member, await self._system(member, event, message)))
+        fields = await self._system(member, event, message, WELCOME_PATIENCE)
+        await ws.send(_serialize(member, fields))
 
-    async def _system(self, member: _Member, event: str, message: str) -> dict[str, Any]:
+    async def _system(
+        self, member: _Member, event: str, message: str, patience: float = PATIENCE
+    ) -> dict[str, Any]:
         present = len(self._rooms.presence(member.room))
         if self._across and self._rooms.connected:
             with contextlib.suppress(BackendUnavailable):
-                present = len(await self._rooms.who(member.room, timeout=PATIENCE))
+                present = len(await self._rooms.who(member.room, timeout=patience))
         return {"type": "system", "event": event, "message": message, "present": present}
 
 

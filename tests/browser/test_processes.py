@@ -41,11 +41,11 @@ async def test_browsers_on_different_processes_share_a_room(arrive: Arrive) -> N
         os.kill(here, signal.SIGCONT)
     assert await process_of(bob) != here
     await ada.sees("Bob joined #general")
+    assert await ada.page.inner_text("#presence") == "2 people here"
     await ada.say("Hello Bob")
     assert "Ada" in await (await bob.sees("Hello Bob")).inner_text()
     await bob.say("Hello Ada")
     assert "Bob" in await (await ada.sees("Hello Ada")).inner_text()
-    assert await ada.page.inner_text("#presence") == "2 people here"
     assert "mine" not in await (await ada.sees("Hello Ada")).get_attribute("class")
     await bob.leave()
     await ada.sees("Bob left #general")
