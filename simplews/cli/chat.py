@@ -170,7 +170,8 @@ class Chat:
         self, member: _Member, event: str, message: str, patience: float = PATIENCE
     ) -> dict[str, Any]:
         present = len(self._rooms.presence(member.room))
-        if self._across and self._rooms.connected:
+        # Who is refused because the engine is away does not wait for it once more.
+        if self._across and self._rooms.connected and event != "refused":
             with contextlib.suppress(BackendUnavailable):
                 present = len(await self._rooms.who(member.room, timeout=patience))
         return {"type": "system", "event": event, "message": message, "present": present}
