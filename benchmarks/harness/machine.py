@@ -66,7 +66,7 @@ issued.private_key_pem.write_to_path(sys.argv[2])
 
 def _ask(python: str, code: str, *args: str) -> Any:
     done = subprocess.run(
-        [python, "-c", code, *args],
+        [python, "-P", "-c", code, *args],  # the one that is installed, wherever we are
         check=True,
         stdin=subprocess.DEVNULL,
         capture_output=True,
