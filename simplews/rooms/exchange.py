@@ -429,10 +429,13 @@ class Exchange:
                 await self._wait_for_engine()
 
     async def _wait_for_engine(self) -> None:
-        deadlines = [item.deadline for item in self._waiting if item.deadline is not None]
+        # Nothing that comes meanwhile has an earlier deadline than a message of now.
+        soonest = asyncio.get_running_loop().time() + self._publish_timeout
+        for item in self._waiting:
+            if item.deadline is not None and item.deadline < soonest:
+                soonest = item.deadline
         try:
-            # Those that come meanwhile have later deadlines.
-            async with asyncio.timeout_at(min(deadlines, default=None)):
+            async with asyncio.timeout_at(soonest):
                 await self.backend.wait_connected()
         except TimeoutError:
             now = asyncio.get_running_loop().time()

@@ -206,6 +206,21 @@ async def test_an_engine_that_is_away_raises_in_time() -> None:
         assert await numbers(peer, 1) == [2]
 
 
+async def test_what_comes_behind_an_announcement_raises_in_time_too() -> None:
+    """An announcement, of who is there, waits for the engine without a deadline."""
+    backend = Lossy()
+    rooms = Rooms(backend, publish_timeout=3.0, presence=True, heartbeat_interval=1000)
+    async with rooms, opened() as (ws, _), opened() as (other, _):
+        await rooms.join("room", ws)
+        backend.go()
+        await rooms.join("room", other)
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(BackendUnavailable, match=r"no engine within 3.0 seconds"):
+            await rooms.broadcast("room", "1")
+        assert asyncio.get_running_loop().time() == pytest.approx(began + 3)
+
+
 async def test_an_engine_that_comes_back_in_time_is_waited_for() -> None:
     backend = Lossy()
     async with Rooms(backend, publish_timeout=3.0) as rooms, opened() as (ws, peer):
