@@ -11,13 +11,19 @@ import asyncio
 import selectors
 import time
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 __all__ = ["ClockLoop"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # Real seconds that sockets get before the clock jumps. What one end of a socket
 # pair writes is there for the other at once; TCP on loopback may take a moment.
 _PATIENCE = 0.002
+# The same while a thread works for the loop: a lookup of a name may take its time.
+_THREADS = 5.0
 # Real seconds of silence, with no timer set, after which a test hangs for sure.
 _HANGS = 10.0
 
@@ -29,6 +35,7 @@ class _Selector(selectors.DefaultSelector):
         super().__init__()
         self.now = 1000.0
         self.idle: Callable[[], bool] | None = None
+        self.threads = 0  # that work for the loop
         self._patience = patience
         self._silent_since: float | None = None
 
@@ -37,7 +44,7 @@ class _Selector(selectors.DefaultSelector):
         if not events and timeout != 0 and self.idle is not None and self.idle():
             return events
         if not events and timeout is not None and timeout > 0:
-            events = super().select(self._patience)
+            events = super().select(min(timeout, _THREADS) if self.threads else self._patience)
             if not events:
                 self.now += timeout
         elif not events and timeout is None:
@@ -61,8 +68,10 @@ class ClockLoop(asyncio.SelectorEventLoop):
 
     ``asyncio.sleep()``, ``asyncio.timeout()`` and every timer of simplews, of asyncio
     and of whatever else asks the loop for the time go by this clock; sockets, threads
-    and ``time.monotonic()`` do not. What comes from a thread or from another process
-    may come after the clock has jumped, so timers that race with such things lose.
+    and ``time.monotonic()`` do not. A thread of ``run_in_executor()``, a lookup of a
+    name for one, gets some seconds before the clock jumps. What comes from another
+    thread or from another process may come after that, so timers that race with such
+    things lose.
 
     It serves as a *loop factory*: ``asyncio.Runner(loop_factory=ClockLoop)``; with
     pytest-asyncio, the fixture ``ws_clock`` puts a test on it.
@@ -86,6 +95,18 @@ class ClockLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Seconds on the loop's own clock."""
         return self._virtual.now
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+    ) -> asyncio.Future[T]:
+        """Let a thread do it; the clock stands still meanwhile."""
+        future = super().run_in_executor(executor, func, *args)
+        self._virtual.threads += 1
+        future.add_done_callback(self._thread_done)
+        return future
+
+    def _thread_done(self, _: object) -> None:
+        self._virtual.threads -= 1
 
     def block(self, seconds: float) -> None:
         """Let *seconds* pass without running anything, as a call that blocks would."""

@@ -79,6 +79,7 @@ async def after_steps(task: asyncio.Task[Any], steps: int) -> None:
     await asyncio.wait([task])
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("secure", [False, True])
 async def test_connect_cancelled_at_every_step(secure: bool, tls: Tls) -> None:
     before = descriptors()
@@ -104,6 +105,7 @@ async def test_connect_cancelled_at_every_step(secure: bool, tls: Tls) -> None:
     assert descriptors() == before
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("how", ["headers", "request", "slow request"])
 async def test_accept_cancelled_at_every_step(how: str) -> None:
     before = descriptors()

@@ -235,6 +235,7 @@ async def test_no_deadline_for_who_wants_none() -> None:
         assert client.connected
 
 
+@pytest.mark.whole
 async def test_cancelling_the_test_leaves_nothing() -> None:
     """`nothing_left` and the warnings of sockets would tell."""
     ready = asyncio.Event()
