@@ -503,6 +503,8 @@ async def nothing_left() -> AsyncIterator[None]:
     yield
     mine = asyncio.current_task()
     left = {t for t in asyncio.all_tasks() - before if t is not mine and not t.done()}
+    if left:  # a server's threads may be busy
+        _, left = await asyncio.wait(left, timeout=5)
     for task in left:
         task.cancel()
     assert not left, f"tasks left: {left}"
