@@ -281,7 +281,30 @@ def nats_cluster() -> Iterator[list[Engine]]:
         for port in ports
     ]
     with _running(*commands) as engines:
+        subprocess.run([sys.executable, "-c", _REPLICATES, str(engines[0].port)], check=True)
         yield engines
+
+
+# A cluster that accepts connections may still elect who keeps its streams.
+_REPLICATES = """
+import asyncio, sys, nats
+
+async def main():
+    connection = await nats.connect(f"nats://127.0.0.1:{sys.argv[1]}")
+    streams = connection.jetstream()
+    async with asyncio.timeout(45):
+        while True:
+            try:
+                await streams.add_stream(name="ready", subjects=["ready"], num_replicas=3)
+                break
+            except (nats.errors.Error, nats.js.errors.Error):
+                await asyncio.sleep(0.05)
+        await streams.publish("ready", b"")
+        await streams.delete_stream("ready")
+    await connection.close()
+
+asyncio.run(main())
+"""
 
 
 # --------------------------------------------------------------------------- a wire
