@@ -97,7 +97,7 @@ class ClockLoop(asyncio.SelectorEventLoop):
         return self._virtual.now
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """Let a thread do it; the clock stands still meanwhile."""
         future = super().run_in_executor(executor, func, *args)
