@@ -295,8 +295,7 @@ class Session:
         self._number = number
         sender = self._sender
         assert sender is not None
-        # Another connection of the same client, which it has lost, may be at it.
-        await sender.dealing.acquire()
+        await self._turn(sender)
         if number <= sender.number:
             sender.dealing.release()
             await self.ws.send(make("ack", number=number))
@@ -309,6 +308,28 @@ class Session:
             return None
         self._given = number
         return room, data
+
+    async def _turn(self, sender: _Sender) -> None:
+        """Another connection of the client, which it has lost, may deal with its messages."""
+        if not sender.dealing.locked():
+            await sender.dealing.acquire()
+            return
+        turn = asyncio.ensure_future(sender.dealing.acquire())
+        gone = asyncio.ensure_future(self.ws.wait_closed())
+        try:
+            await asyncio.wait({turn, gone}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if turn.done():
+                sender.dealing.release()
+            raise
+        finally:
+            gone.cancel()
+            if not turn.done():
+                turn.cancel()
+        if not turn.done():
+            ending = self.ws._link.ending
+            assert ending is not None
+            raise ConnectionClosed(ending)
 
     def _refusal(self, room: str, data: str | bytes) -> str | None:
         """Why this message can never be taken."""

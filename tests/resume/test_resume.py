@@ -50,6 +50,7 @@ class World:
 
     Attributes:
         connections: The server's ends, in the order in which they came.
+        ended: Those whose handler has ended.
     """
 
     def __init__(self, rooms: Rooms, body: Body, **limits: Any) -> None:
@@ -57,6 +58,7 @@ class World:
         self.body = body
         self.limits = limits
         self.connections: list[AioServer] = []
+        self.ended: list[AioServer] = []
         self.server: Server
 
     async def handler(self, ws: AioServer) -> None:
@@ -65,6 +67,7 @@ class World:
             with contextlib.suppress(ConnectionClosed):
                 async for room, message in session:
                     await self.body(self.rooms, room, message)
+        self.ended.append(ws)
 
     @property
     def url(self) -> str:
@@ -248,6 +251,30 @@ async def test_repeats_are_dropped_while_the_first_is_still_dealt_with() -> None
             go.set()
             await client.flush()
         assert given == ["once"]
+
+
+async def test_who_waits_for_a_turn_is_woken_by_its_own_end() -> None:
+    """Though the body that has the turn, of a connection that is lost, never comes to an end."""
+    go, begun = asyncio.Event(), asyncio.Event()
+
+    async def hangs(rooms: Rooms, room: str, message: str | bytes) -> None:
+        begun.set()
+        await go.wait()
+
+    async with world(body=hangs) as there, there.client("lobby") as client:
+        await client.send("lobby", "once")
+        async with asyncio.timeout(DEADLINE):
+            await begun.wait()
+            there.connections[0].abort()
+            await until(lambda: len(there.connections) == 2)
+            second = there.connections[1]
+            await until(lambda: second.stats.messages_in == 3)  # hello, join, message
+            await until(lambda: not second.stats.messages_waiting)
+            second.abort()
+            await until(lambda: second in there.ended)
+            assert there.connections[0] not in there.ended
+            go.set()
+            await client.flush()
 
 
 async def test_what_the_sender_is_left_out_of_it_does_not_get_later_either() -> None:
