@@ -313,7 +313,10 @@ class Relay:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            ended = asyncio.gather(*tasks, return_exceptions=True)
+            while not ended.done():  # also when whoever runs this is cancelled now, or twice
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.shield(ended)
             for sock in self._sockets:
                 if self._resetting.is_set():
                     set_to_reset(sock)

@@ -13,6 +13,7 @@ import pytest
 from simplews import AioClient, AioServer, ConnectionClosed, serve
 from simplews import ConnectionError as OpenError
 from simplews.testing import Faults, Way, pair
+from simplews.testing.relay import Relay
 
 
 class End:
@@ -366,3 +367,30 @@ async def test_what_is_still_open_when_a_proxy_ends_is_lost() -> None:
         with pytest.raises(ConnectionClosed):
             await ws.receive()
         await ws.wait_closed()
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_proxy_ends_while_its_connections_end(steps: int) -> None:
+    """Wherever in ending they are, their sockets are closed."""
+    relays: list[Relay] = []
+
+    async def handler(ws: AioServer) -> None:
+        await ws.receive()
+
+    class Seen(Relay):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            relays.append(self)
+
+    faults = Faults()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simplews.testing.faults.Relay", Seen)
+        async with serve(handler, "127.0.0.1", 0) as server:
+            async with faults.proxy("127.0.0.1", server.port) as port:
+                ws = await AioClient.connect(f"ws://127.0.0.1:{port}/")
+                faults.reset()
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+            await ws.wait_closed()
+    (relay,) = relays
+    assert [sock.fileno() for sock in relay._sockets] == [-1, -1]
