@@ -395,6 +395,8 @@ async def daphne_host(app: Application, **server_options: Any) -> AsyncIterator[
     # It sets everything up, and does not run the reactor.
     server.abort_start = True
     server.run()
+    # A client that has much to read first may take more than the one second.
+    server.ws_factory.setProtocolOptions(closeHandshakeTimeout=60)
     try:
         yield server.listening_addresses[0][1]
     finally:

@@ -92,7 +92,7 @@ class Register:
         self._ttl = 2 * exchange.heartbeat_interval + exchange.heartbeat_timeout
         loop = asyncio.get_running_loop()
         # Until then there may be processes that have not been heard of.
-        self._acquainted = loop.time() + exchange.heartbeat_interval
+        self._acquainted = loop.time() + exchange.heartbeat_interval + exchange.heartbeat_timeout
         exchange.spawn(self._expire())
 
     # ---------------------------------------------------------------- our own
