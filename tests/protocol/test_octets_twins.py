@@ -43,9 +43,9 @@ compiled: Any = loaded
 pure: Any = from_source()
 
 KEYS = st.binary(min_size=4, max_size=4)
-# Around what either of them decides by: words, the stack, blocks, steps.
+# Around what either of them decides by: words, blocks, steps.
 EDGES = sorted(
-    {0, 1, 2, 3, 5, 7, 8, 9, 511, 512, 513}
+    {0, 1, 2, 3, 5, 7, 8, 9, 127, 128, 129, 255, 256, 257, 383, 384, 385, 511, 512, 513}
     | {edge + odd for edge in (4096, 8192, 65536) for odd in (-1, 0, 1)}
 )
 SIZES = st.sampled_from(EDGES) | st.integers(0, 70_000)
@@ -96,11 +96,23 @@ TEXTS = (
 
 @given(text=TEXTS, key=KEYS, start=st.integers(4, 40), masked=st.booleans())
 def test_text_payload(text: str, key: bytes, start: int, masked: bool) -> None:
-    """ASCII or not, shorter or longer than what is unmasked on the stack."""
+    """ASCII or not, shorter or longer than a block."""
     data = text.encode("utf-8")
     frame = bytes(start - 4) + key + (pure.apply_mask(data, key) if masked else data) + b"rest"
     arguments = frame, start, start + len(data), masked
     assert outcome(compiled.text, *arguments) == (str, text) == outcome(pure.text, *arguments)
+
+
+@pytest.mark.parametrize("character", ["\x80", "é", "😀"])
+def test_one_character_that_is_not_ascii_is_seen_wherever_it_is(character: str) -> None:
+    """In whichever block, word or byte: taken for ASCII it would become two others."""
+    key = b"\x01\x02\x84\x88"
+    for size in (7, 8, 255, 256, 300, 384, 519):
+        for place in range(size):
+            text = "a" * place + character + "b" * (size - place - 1)
+            data = text.encode()
+            frame = key + pure.apply_mask(data, key)
+            assert compiled.text(frame, 4, len(frame), True) == text, (size, place)
 
 
 @given(data=st.binary(max_size=40), before=SIZES, key=KEYS, masked=st.booleans())
