@@ -151,7 +151,11 @@ async def main_serve(args, peer):
                 await rooms.broadcast("r", message)
 
     async def handler(ws):
-        await peer.talk(ws, ws.request.target)
+        # The echo stands here, as it does in the handlers of the peers.
+        if ws.request.target == "/bcast":
+            return await peer.talk(ws, "/bcast")
+        while True:
+            await ws.send(await ws.receive())
 
     server = peer.module.serve(room if rooms else handler, "127.0.0.1", args.port, **options)
     async with server:

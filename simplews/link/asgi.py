@@ -36,6 +36,7 @@ from .closed import Closed
 from .inbox import Inbox
 from .options import Options
 from .sources import Gone
+from .waiter import current_task
 
 __all__ = ["ASGILink", "ASGISource", "byte_pairs", "request_of_scope"]
 
@@ -390,7 +391,7 @@ class ASGILink:
         waiter = inbox.waiter
         if waiter.reader is not None:
             inbox.check_single_reader()
-        task = asyncio.current_task(self._loop)
+        task = current_task(self._loop)
         assert task is not None
         before = task.cancelling()
         # Nothing has to wake it, so its being the reader is all that the inbox knows.
@@ -539,7 +540,7 @@ class ASGILink:
             # Some servers take no subclasses of str and bytes.
             message = str(data) if opcode == 1 else bytes(payload)
         size = payload_size(message)  # raises for what cannot be UTF-8
-        task = asyncio.current_task(self._loop)
+        task = current_task(self._loop)
         assert task is not None
         before = task.cancelling()
         self._senders[task] = size
