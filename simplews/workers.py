@@ -79,12 +79,17 @@ def _work(recipe: bytes, listeners: list[socket.socket], control: socket.socket)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
-    make, setup, fast = pickle.loads(recipe)
+    make, setup, fast, logger = pickle.loads(recipe)
     if fast:
         speed.enable()
     if setup is not None:
         setup()
-    speed.run(_serve(make, listeners, control))
+    try:
+        speed.run(_serve(make, listeners, control))
+    except Exception:
+        # Where `setup` has sent the log; standard error, if it has not.
+        logger.exception("a worker cannot serve, and ends: pid %d", os.getpid())
+        sys.exit(1)
 
 
 async def _serve(
@@ -99,6 +104,8 @@ async def _serve(
         await server.serve_forever()
     finally:
         obeying.cancel()
+        # What closing has raised there, it has raised here.
+        await asyncio.gather(obeying, return_exceptions=True)
         writer.close()
 
 
@@ -226,11 +233,11 @@ class Workers:
             raise ValueError(f"workers must be a number of processes from 1 up, not {count!r}")
         if sys.platform == "win32":
             raise ValueError("workers= needs a system where processes can share a socket")
-        self._recipe = _pickled(make, setup)
+        self._logger = logger.getChild("workers")
+        self._recipe = _pickled(make, setup, self._logger)
         self._count = count
         self._host, self._port, self._path, self._sock = host, port, path, sock
-        self._patience = 2 * close_timeout + _GRACE
-        self._logger = logger.getChild("workers")
+        self._patience = 3 * close_timeout + _GRACE
         self._listeners: list[socket.socket] = []
         self._path_status: os.stat_result | None = None
         self._workers: list[_Worker] = []  # by place
@@ -322,8 +329,8 @@ class Workers:
         """
         Stop listening, close every connection and end every worker.
 
-        A worker that has not ended when its connections and handlers have had
-        ``close_timeout`` each, and a few seconds more, is killed.
+        A worker that has not ended when its connections, its handlers and its
+        lifespan have had ``close_timeout`` each, and a few seconds more, is killed.
 
         Args:
             code: The close code.
@@ -521,6 +528,9 @@ class Workers:
                     worker.kill()
             for worker in workers:
                 await worker.ended.wait()
+        for worker in workers:
+            if worker.exitcode > 0:
+                self._logger.error("%s", f"{worker.name} {worker.fate}")
 
     def _forsake(self) -> None:
         """At the interpreter's exit: multiprocessing waits for them, and they for us."""
@@ -563,13 +573,17 @@ class Workers:
                     os.unlink(self._path)
 
 
-def _pickled(make: Callable[..., Serving], setup: Callable[[], object] | None) -> bytes:
+def _pickled(
+    make: Callable[..., Serving], setup: Callable[[], object] | None, logger: logging.Logger
+) -> bytes:
+    fast = speed.report() != speed.Report(None, None, None)
     try:
-        return pickle.dumps((make, setup, speed.report() != speed.Report(None, None, None)))
+        return pickle.dumps((make, setup, fast, logger))
     except (pickle.PicklingError, AttributeError, TypeError) as exc:
         raise TypeError(
             f"workers are processes of their own, and this cannot be sent to them: {exc}. "
-            f"Handlers must be functions of a module, or objects that can be pickled; "
+            f"Handlers and lifespan= must be functions of a module, or objects that can be "
+            f"pickled; "
             f"for TLS, pass ssl= a function of a module that makes the context"
         ) from exc
 

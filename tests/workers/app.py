@@ -7,6 +7,7 @@ each order and for what it starts with.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
@@ -14,8 +15,10 @@ import os
 import ssl
 import sys
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 
-from simplews import AioServer, Rooms, WebSocketRuntimeError, Workers, serve, speed
+from simplews import AioServer, Rooms, Server, WebSocketRuntimeError, Workers, serve, speed
 from simplews.resume import Session
 from simplews.rooms import History, Redis
 
@@ -29,17 +32,37 @@ async def handler(ws: AioServer) -> None:
         await ws.send(message)
 
 
-_rooms: dict[str, Rooms] = {}
+_rooms: list[Rooms] = []
 
 
-async def resuming(url: str, ws: AioServer) -> None:
-    """Rooms with a history in Redis, for clients that resume."""
-    rooms = _rooms.get(url)
-    if rooms is None:
-        rooms = _rooms[url] = Rooms(Redis(url, history=History(length=5000)))
+@contextlib.asynccontextmanager
+async def rooms_on(url: str, server: Server) -> AsyncIterator[None]:
+    """The rooms of this process, as long as it serves."""
+    async with Rooms(Redis(url, history=History(length=5000))) as rooms:
+        _rooms.append(rooms)
+        yield
+
+
+async def resuming(ws: AioServer) -> None:
+    """For clients that resume."""
+    [rooms] = _rooms
     async with Session(ws, rooms, allow=lambda room: True) as session:
         async for room, message in session:
             await rooms.broadcast(room, message)
+
+
+@contextlib.asynccontextmanager
+async def noted(notes: str, server: Server) -> AsyncIterator[None]:
+    """Write down what happens, in a file for each process; fail where a file says so."""
+    folder = Path(notes)
+    if (folder / "do not enter").exists():
+        raise OSError("the engine is away")
+    note = folder / str(os.getpid())
+    note.write_text(f"entered with {len(server.sockets)} sockets")
+    yield
+    note.write_text(f"left with {len(server.connections)} connections")
+    if (folder / "do not leave").exists():
+        raise OSError("the engine was lost")
 
 
 def setup(broken: str) -> None:
@@ -81,8 +104,14 @@ async def main(args: dict[str, object]) -> None:
     broken = args.pop("broken", None)
     if broken is not None:
         args["setup"] = functools.partial(setup, broken)
+    notes = args.pop("notes", None)
+    if notes is not None:
+        args["lifespan"] = functools.partial(noted, notes)
+    serves = handler
     redis = args.pop("redis", None)
-    serves = handler if redis is None else functools.partial(resuming, redis)
+    if redis is not None:
+        serves = resuming
+        args["lifespan"] = functools.partial(rooms_on, redis)
     server: Workers = serve(serves, **args)  # type: ignore[call-overload]
     async with server:
         where = args.get("path") or server.port
