@@ -367,8 +367,8 @@ async def test_rooms_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     with redis_server() as redis:
         monkeypatch.setitem(ENVIRONMENT, "REDIS_URL", f"redis://127.0.0.1:{redis.port}")
         script = EXAMPLES / "rooms_redis.py"
-        async with run(script, "0") as one, run(script, "0") as two:
-            urls = [(await program.line(r"ws://\S+"))[0] for program in (one, two)]
+        async with run(script, "0") as one, run(script, "0", "1") as two:
+            urls = [(await program.line(r"ws://[^,]+"))[0] for program in (one, two)]
             async with AioClient.connect(urls[0]) as a, AioClient.connect(urls[1]) as b:
                 # Whoever gets an answer has joined; the other may not have yet.
                 reading = asyncio.ensure_future(b.receive(DEADLINE))
