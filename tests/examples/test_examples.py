@@ -322,6 +322,28 @@ async def test_prometheus() -> None:
         assert all("1 messages in, 1 out: the peer closed the connection" in line for line in lives)
 
 
+@needs_ctrl_c
+async def test_workers_prometheus() -> None:
+    """One page for two processes, and each of them on it."""
+    script = EXAMPLES / "workers_prometheus.py"
+    async with run(script, "127.0.0.1", "0", "0") as server:
+        found = await server.line(r"^Echoing on (ws://\S+), counting on (http://\S+/metrics)$")
+        url, metrics = found[1], found[2]
+        async with AioClient.connect(url) as one, AioClient.connect(url) as two:
+            for ws in (one, two):
+                await ws.send("x")
+                await ws.receive(DEADLINE)
+            samples = samples_of((await fetched(metrics))[1])
+        assert samples["simplews_connections_open"] == 2
+        assert samples['simplews_messages_total{direction="in"}'] == 2
+        assert samples["simplews_workers_late"] == 0
+        each = [value for name, value in samples.items() if "{pid=" in name]
+        assert (len(each), sum(each)) == (2, 2)
+        with pytest.raises(ConnectionError, match="404"):
+            await AioClient.connect(metrics.replace("http:", "ws:"))
+        await server.interrupt()
+
+
 async def test_blocked() -> None:
     """The stack names the function that blocks, while it does."""
     output = await output_of(EXAMPLES / "blocked.py")
@@ -374,7 +396,8 @@ async def test_rooms_redis(monkeypatch: pytest.MonkeyPatch) -> None:
                 reading = asyncio.ensure_future(b.receive(DEADLINE))
                 while not reading.done():
                     await a.send("hello")
-                    await asyncio.sleep(0)
+                    # Each goes through Redis, and what it is behind with is awaited at the end.
+                    await asyncio.wait({reading}, timeout=0.05)
                 assert await reading == "hello"
             for program in (one, two):
                 await program.interrupt()

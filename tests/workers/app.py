@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import json
 import logging
@@ -84,6 +85,11 @@ async def obey(server: Workers, line: str) -> object:
     match line.split():
         case ["pids"]:
             return server.pids
+        case ["stats"]:
+            stats = await server.stats(timeout=20)
+            return {**dataclasses.asdict(stats), "late": list(stats.late)}
+        case ["stats", timeout]:
+            return sorted((await server.stats(float(timeout))).late)
         case ["restart", spread]:
             try:
                 await server.restart(float(spread))
