@@ -21,7 +21,7 @@ from pathlib import Path
 
 from simplews import AioServer, Rooms, Server, WebSocketRuntimeError, Workers, serve, speed
 from simplews.resume import Session
-from simplews.rooms import History, Redis
+from simplews.rooms import Backend, History, Nats, Redis
 
 
 async def handler(ws: AioServer) -> None:
@@ -36,12 +36,27 @@ async def handler(ws: AioServer) -> None:
 _rooms: list[Rooms] = []
 
 
+def backend(url: str, history: bool) -> Backend:
+    """The engine at *url*."""
+    kept = History(length=5000) if history else None
+    return Redis(url, history=kept) if url.startswith("redis:") else Nats(url, history=kept)
+
+
 @contextlib.asynccontextmanager
-async def rooms_on(url: str, server: Server) -> AsyncIterator[None]:
+async def rooms_on(url: str, history: bool, server: Server) -> AsyncIterator[None]:
     """The rooms of this process, as long as it serves."""
-    async with Rooms(Redis(url, history=History(length=5000))) as rooms:
+    async with Rooms(backend(url, history)) as rooms:
         _rooms.append(rooms)
         yield
+
+
+async def passing(ws: AioServer) -> None:
+    """Say who serves, once it is a member; then pass on what it says."""
+    [rooms] = _rooms
+    async with rooms.join("load", ws):
+        await ws.send(f"here {os.getpid()}")
+        async for message in ws:
+            await rooms.broadcast("load", message)
 
 
 async def resuming(ws: AioServer) -> None:
@@ -114,10 +129,10 @@ async def main(args: dict[str, object]) -> None:
     if notes is not None:
         args["lifespan"] = functools.partial(noted, notes)
     serves = handler
-    redis = args.pop("redis", None)
-    if redis is not None:
-        serves = resuming
-        args["lifespan"] = functools.partial(rooms_on, redis)
+    engine, history = args.pop("engine", None), bool(args.pop("history", False))
+    if engine is not None:
+        serves = resuming if history else passing
+        args["lifespan"] = functools.partial(rooms_on, engine, history)
     server: Workers = serve(serves, **args)  # type: ignore[call-overload]
     async with server:
         where = args.get("path") or server.port

@@ -89,7 +89,7 @@ async def test_rooms_are_closed_with_their_process(start: Start) -> None:
     """Python's development mode finds nothing that was left open."""
     with redis_server() as redis:
         url = f"redis://127.0.0.1:{redis.port}"
-        app = await start(dev=True, workers=1, redis=url, subprotocols=[SUBPROTOCOL])
+        app = await start(dev=True, workers=1, engine=url, history=True, subprotocols=[SUBPROTOCOL])
         async with Client(f"ws://127.0.0.1:{app.where}", ["load"]) as client:
             await client.send("load", "hello")
             async with asyncio.timeout(DEADLINE):
