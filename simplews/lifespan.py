@@ -29,7 +29,7 @@ class Lifespan:
     ) -> None:
         if not isinstance(manager, AbstractAsyncContextManager):
             raise TypeError(
-                f"lifespan= must return an async context manager, not {manager!r}; "
+                f"lifespan= must return an async context manager, not {type(manager).__name__}; "
                 f"decorate a function that yields with contextlib.asynccontextmanager"
             )
         self._manager = manager
