@@ -17,7 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Unpack, cast, overload
 
-from .errors import ConnectionClosed
+from .errors import ConnectionClosed, WebSocketRuntimeError
 from .lifespan import Lifespan
 from .link.blocks import blocks_of
 from .link.options import OptionArgs
@@ -129,19 +129,25 @@ class Server:
         Raises:
             OSError: The address cannot be used; ``errno.EADDRINUSE`` when
                 something else listens there.
+            WebSocketRuntimeError: It was closed meanwhile.
             Exception: What entering the lifespan has raised.
         """
         if self._servers:
             return
-        if self._make_lifespan is None:
-            await self._listen()
-            return
-        self._lifespan = Lifespan(self._make_lifespan(self), self._lifespan_ended)
-        await self._lifespan.enter()
+        if self._make_lifespan is not None:
+            self._lifespan = Lifespan(self._make_lifespan(self), self._lifespan_ended)
+            await self._lifespan.enter()
         try:
             await self._listen()
+            if self._closing is not None:
+                raise WebSocketRuntimeError("the server was closed while it started")
         except BaseException:
-            await self._lifespan.leave()
+            for server in self._servers:
+                server.close()
+            self._servers = []
+            self._remove_path()
+            if self._lifespan is not None:
+                await self._lifespan.leave()
             raise
 
     async def _listen(self) -> None:
@@ -309,6 +315,13 @@ class Server:
         await asyncio.sleep(0)
         for server in self._servers:
             server.close()
+
+    def _remove_path(self) -> None:
+        if self._path is not None and self._path_status is not None:
+            with contextlib.suppress(OSError):
+                # The next server may have put its own there already.
+                if os.path.samestat(os.stat(self._path), self._path_status):
+                    os.unlink(self._path)
 
     async def __aenter__(self) -> Server:
         await self.start()
