@@ -21,11 +21,13 @@ class Lifespan:
     Args:
         manager: Entered once.
         on_end: Called when it has ended by itself: a task group in it has failed,
-            say. `leave` raises why.
+            say. It is given why; and `leave` raises it.
     """
 
     def __init__(
-        self, manager: AbstractAsyncContextManager[object], on_end: Callable[[], object]
+        self,
+        manager: AbstractAsyncContextManager[object],
+        on_end: Callable[[BaseException | None], object],
     ) -> None:
         if not isinstance(manager, AbstractAsyncContextManager):
             raise TypeError(
@@ -95,4 +97,4 @@ class Lifespan:
         had_entered = self._entered.is_set()
         self._entered.set()
         if had_entered and not self._leave.is_set():
-            self._on_end()
+            self._on_end(None if task.cancelled() else task.exception())

@@ -250,19 +250,19 @@ class Server:
                     self._close_timeout,
                 )
                 await asyncio.wait(running)
-        if self._path is not None and self._path_status is not None:
-            with contextlib.suppress(OSError):
-                # The next server may have put its own there already.
-                if os.path.samestat(os.stat(self._path), self._path_status):
-                    os.unlink(self._path)
+        self._remove_path()
         if self._lifespan is not None:
             await self._lifespan.leave()
 
-    def _lifespan_ended(self) -> None:
+    def _lifespan_ended(self, error: BaseException | None) -> None:
         """What handlers use has gone: nobody is served without."""
         if self._closing is None:
-            self._logger.error("the lifespan has ended by itself; the server closes with 1011")
+            self._logger.error(
+                "the lifespan has ended by itself; the server closes with 1011", exc_info=error
+            )
             self._closing = asyncio.ensure_future(self._close(CloseCode.INTERNAL_ERROR, ""))
+            # It raises the same error again, and perhaps nobody waits for it.
+            self._closing.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def drain(self, spread: float) -> None:
         """

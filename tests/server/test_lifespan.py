@@ -149,6 +149,19 @@ async def test_the_end_while_it_is_entered(how: str) -> None:
     assert not server.sockets
 
 
+async def test_it_ends_by_itself_before_we_listen() -> None:
+    @contextlib.asynccontextmanager
+    async def lifespan(server: Server) -> AsyncIterator[None]:
+        async with asyncio.timeout(0):
+            yield
+            await asyncio.sleep(1)
+
+    server = serve(idle, "127.0.0.1", lifespan=lifespan)
+    with pytest.raises(TimeoutError):
+        await server.start()
+    assert not server.sockets
+
+
 @contextlib.asynccontextmanager
 async def fails_at_the_end(server: Server) -> AsyncIterator[None]:
     yield
