@@ -231,7 +231,9 @@ async def test_what_is_missing_is_where_the_connection_was_lost(start: Start, en
             return min((number for number in had if number >= 0), default=stage.outside)
 
         sending = stage.spawn(send_from_outside(stage, outside, last))
-        await stage.more()
+        await stage.until(
+            lambda: all(min(one.last("outside"), one.last(one.name)) >= SOME for one in members)
+        )
 
         stage.gate.clear()
         os.kill(killed, signal.SIGKILL)

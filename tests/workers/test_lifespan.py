@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -56,16 +55,15 @@ async def test_entering_fails_at_the_start(start: Start, tmp_path: Path) -> None
     assert "ended with exit status 1 before it listened" in log
 
 
-async def test_entering_fails_later(start: Start, tmp_path: Path) -> None:
-    """It is tried again, after a pause, like every worker that does not start."""
+async def test_entering_fails_in_a_restart(start: Start, tmp_path: Path) -> None:
+    """Like every worker that does not start: the old one goes on."""
     app = await start(workers=1, notes=str(tmp_path))
     (tmp_path / "do not enter").touch()
-    os.kill(app.pids[0], signal.SIGKILL)
+    assert "exit status 1 before it listened" in await app.ask("restart 0")
     await app.says(r"a worker cannot serve, and ends: pid \d+$")
     await app.says("^OSError: the engine is away$")
-    await app.says(r"worker 1 .* exit status 1 before it listened; .*; another one starts in 1 s")
-    (tmp_path / "do not enter").unlink()
-    await app.says(r"worker 1 \(pid \d+\) listens")
+    assert await app.ask("pids") == app.pids
+    assert set(tmp_path.iterdir()) == {tmp_path / "do not enter", tmp_path / str(app.pids[0])}
 
 
 async def test_leaving_fails(start: Start, tmp_path: Path) -> None:
