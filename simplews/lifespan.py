@@ -74,10 +74,10 @@ class Lifespan:
         """
         if self._task is None:
             return
-        self._leave.set()
         if not self._entered.is_set():
             await self._cancel(self._task)
             return
+        self._leave.set()
         await asyncio.wait({self._task})
         self._task.result()
 
@@ -86,8 +86,8 @@ class Lifespan:
             self._entered.set()
             await self._leave.wait()
 
-    @staticmethod
-    async def _cancel(task: asyncio.Task[None]) -> None:
+    async def _cancel(self, task: asyncio.Task[None]) -> None:
+        self._leave.set()  # for one that enters all the same
         task.cancel()
         await asyncio.wait({task})
         if not task.cancelled():

@@ -108,7 +108,6 @@ async def _serve(
     make: Callable[..., Serving], listeners: list[socket.socket], control: socket.socket
 ) -> None:
     server = make(sock=listeners)
-    await server.start()
     reader, writer = await asyncio.open_connection(sock=control)
 
     def say(**what: object) -> None:
@@ -117,9 +116,12 @@ async def _serve(
     def count() -> None:
         say(stats=to_json(server.stats))
 
-    say(listens=True)
+    # From the beginning: entering a lifespan may take for ever, and without a
+    # supervisor nobody would end that.
     obeying = asyncio.create_task(_obey(server, reader, count))
     try:
+        await server.start()
+        say(listens=True)
         await server.serve_forever()
     finally:
         obeying.cancel()

@@ -122,17 +122,22 @@ async def test_it_is_left_when_listening_fails() -> None:
     await server.close()
 
 
+@pytest.mark.parametrize("stubborn", [False, True])
 @pytest.mark.parametrize("how", ["close", "cancel"])
-async def test_the_end_while_it_is_entered(how: str) -> None:
+async def test_the_end_while_it_is_entered(how: str, stubborn: bool) -> None:
+    """Also of one that enters all the same."""
     cancelled = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def lifespan(server: Server) -> AsyncIterator[None]:
         try:
             await asyncio.sleep(1000)
-            yield
+        except asyncio.CancelledError:
+            if not stubborn:
+                raise
         finally:
             cancelled.set()
+        yield
 
     server = serve(idle, "127.0.0.1", lifespan=lifespan)
     starting = asyncio.create_task(server.start())

@@ -73,6 +73,9 @@ async def noted(notes: str, server: Server) -> AsyncIterator[None]:
     folder = Path(notes)
     if (folder / "do not enter").exists():
         raise OSError("the engine is away")
+    if (folder / "wait").exists():
+        logging.warning("entering takes for ever")
+        await asyncio.Event().wait()
     note = folder / str(os.getpid())
     note.write_text(f"entered with {len(server.sockets)} sockets")
     yield

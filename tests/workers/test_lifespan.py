@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from simplews import AioServer, Server, serve
 from simplews.resume import SUBPROTOCOL, Client
 
 from ..engines import redis_server
-from .conftest import DEADLINE, Start
+from .conftest import DEADLINE, Start, gone
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="workers= is not for Windows"),
@@ -64,6 +65,19 @@ async def test_entering_fails_in_a_restart(start: Start, tmp_path: Path) -> None
     await app.says("^OSError: the engine is away$")
     assert await app.ask("pids") == app.pids
     assert set(tmp_path.iterdir()) == {tmp_path / "do not enter", tmp_path / str(app.pids[0])}
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+async def test_a_supervisor_that_is_killed_while_a_worker_enters_leaves_no_orphan(
+    start: Start, tmp_path: Path
+) -> None:
+    app = await start(workers=1, notes=str(tmp_path))
+    (tmp_path / "wait").touch()
+    app.order("restart 0")
+    await app.says("entering takes for ever")
+    app.process.kill()
+    await app.end()
+    await gone(app.process)
 
 
 async def test_leaving_fails(start: Start, tmp_path: Path) -> None:
