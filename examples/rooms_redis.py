@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from simplews import AioServer, Rooms, Server, serve
 from simplews.rooms import History, Redis
@@ -35,7 +35,7 @@ async def chat(ws: AioServer) -> None:
 
 # Around all the connections of a process.
 @contextlib.asynccontextmanager
-async def lifespan(server: Server) -> AsyncIterator[None]:
+async def lifespan(server: Server) -> AsyncGenerator[None]:
     async with rooms:
         yield
 

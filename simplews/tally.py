@@ -90,7 +90,8 @@ def total(several: Iterable[ServerStats]) -> ServerStats:
             sums[name] += getattr(stats, name)
         for name, counter in counters.items():
             counter.update(getattr(stats, name))
-    return ServerStats(**sums | {name: dict(counter) for name, counter in counters.items()})
+    sums.update((name, dict(counter)) for name, counter in counters.items())
+    return ServerStats(**sums)
 
 
 def outlived(stats: ServerStats) -> ServerStats:

@@ -21,7 +21,7 @@ import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, cast
 
 from .. import AioServer, Server, speed
 from .errors import CommandError, UsageError
@@ -144,8 +144,7 @@ def _load_lifespan(target: str) -> Callable[[Server], AbstractAsyncContextManage
             f"--lifespan {target} is not a function that returns an async context manager; "
             "decorate an async function that yields with contextlib.asynccontextmanager"
         )
-    lifespan: Callable[[Server], AbstractAsyncContextManager[object]] = found
-    return lifespan
+    return cast(Callable[[Server], AbstractAsyncContextManager[object]], found)
 
 
 def _load(target: str) -> Any:

@@ -7,7 +7,7 @@ Small programs as users write them: checked by mypy and pyright, never run.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import assert_type
 
 from simplews import (
@@ -99,7 +99,7 @@ rooms = Rooms()
 
 
 @contextlib.asynccontextmanager
-async def opened(server: Server) -> AsyncIterator[str]:
+async def opened(server: Server) -> AsyncGenerator[str]:
     async with rooms:
         yield str(server.port)
 
