@@ -4,7 +4,7 @@ The chat again, in as many processes and on as many hosts as you like: rooms on 
 It needs simplews[redis], and a Redis on redis://localhost:6379, or where REDIS_URL says.
 Start it twice:  python examples/rooms_redis.py 8765
                  python examples/rooms_redis.py 8766
-See:             Chat on ws://localhost:8765
+See:             Chat on ws://localhost:8765, 2 processes
 Then, in two more terminals:  simplews connect ws://localhost:8765
                               simplews connect ws://localhost:8766
 and type into either of them.
@@ -16,24 +16,35 @@ import asyncio
 import contextlib
 import os
 import sys
+from collections.abc import AsyncGenerator
 
-from simplews import AioServer, Rooms, serve
+from simplews import AioServer, Rooms, Server, serve
 from simplews.rooms import History, Redis
 
 URL = os.environ.get("REDIS_URL", "redis://localhost:6379")
 
+# Each process imports this, and has its own.
+rooms = Rooms(Redis(URL, history=History(length=1000, age=300)))
 
-async def main(port: str = "8765") -> None:
-    async with Rooms(Redis(URL, history=History(length=1000, age=300))) as rooms:
 
-        async def chat(ws: AioServer) -> None:
-            async with rooms.join("lobby", ws):
-                async for message in ws:
-                    await rooms.broadcast("lobby", message, exclude=ws)
+async def chat(ws: AioServer) -> None:
+    async with rooms.join("lobby", ws):
+        async for message in ws:
+            await rooms.broadcast("lobby", message, exclude=ws)
 
-        async with serve(chat, "localhost", int(port)) as server:
-            print(f"Chat on ws://localhost:{server.port}", flush=True)
-            await server.serve_forever()
+
+# Around all the connections of a process.
+@contextlib.asynccontextmanager
+async def lifespan(server: Server) -> AsyncGenerator[None]:
+    async with rooms:
+        yield
+
+
+async def main(port: str = "8765", workers: str = "2") -> None:
+    server = serve(chat, "localhost", int(port), workers=int(workers), lifespan=lifespan)
+    async with server:
+        print(f"Chat on ws://localhost:{server.port}, {workers} processes", flush=True)
+        await server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from .rooms import BroadcastResult, Rooms
 from .serve import Server, serve
 from .server import AioServer
 from .speedups import loaded
-from .tally import ServerStats
+from .tally import ServerStats, WorkersStats
 from .types import (
     URL,
     BinaryMessage,
@@ -86,6 +86,7 @@ __all__ = [
     "WebSocketRuntimeError",
     "WebSocketState",
     "Workers",
+    "WorkersStats",
     "__speedups__",
     "__version__",
     "serve",

@@ -13,10 +13,12 @@ import signal
 import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Unpack, cast, overload
 
-from .errors import ConnectionClosed
+from .errors import ConnectionClosed, WebSocketRuntimeError
+from .lifespan import Lifespan
 from .link.blocks import blocks_of
 from .link.options import OptionArgs
 from .link.sources import (
@@ -79,12 +81,18 @@ class Server:
         extra_headers: HeadersLike | None,
         max_connections: int | None,
         connection: type[AioServer],
+        lifespan: Callable[[Server], AbstractAsyncContextManager[object]] | None,
         options: dict[str, Any],
     ) -> None:
         self._routes = _routes(handler)
         check_rules(origins)
         if path is not None and sock is not None:
             raise ValueError("serve() listens at path= or on sock=, not on both")
+        if lifespan is not None and not callable(lifespan):
+            raise TypeError(
+                f"lifespan= is a function that takes the Server and returns an async "
+                f"context manager, not {lifespan!r}"
+            )
         self._host, self._port, self._path, self._sock = host, port, path, sock
         self._ssl = ssl if ssl is None or isinstance(ssl, ssl_module.SSLContext) else ssl()
         self._http = http
@@ -92,6 +100,8 @@ class Server:
         self._extra_headers = header_pairs(extra_headers)
         self._max_connections = max_connections
         self._connection = connection
+        self._make_lifespan = lifespan
+        self._lifespan: Lifespan | None = None
         self._options = options
         self._open_timeout = options.get("open_timeout", 10)
         self._close_timeout = options.get("close_timeout", 10)
@@ -114,14 +124,33 @@ class Server:
 
     async def start(self) -> None:
         """
-        Listen.
+        Enter the lifespan, then listen.
 
         Raises:
             OSError: The address cannot be used; ``errno.EADDRINUSE`` when
                 something else listens there.
+            WebSocketRuntimeError: It was closed meanwhile.
+            Exception: What entering the lifespan has raised.
         """
         if self._servers:
             return
+        if self._make_lifespan is not None:
+            self._lifespan = Lifespan(self._make_lifespan(self), self._lifespan_ended)
+            await self._lifespan.enter()
+        try:
+            await self._listen()
+            if self._closing is not None:
+                raise WebSocketRuntimeError("the server was closed while it started")
+        except BaseException:
+            for server in self._servers:
+                server.close()
+            self._servers = []
+            self._remove_path()
+            if self._lifespan is not None:
+                await self._lifespan.leave()
+            raise
+
+    async def _listen(self) -> None:
         self._tally.blocks = blocks_of(asyncio.get_running_loop())
         secure = self._ssl is not None
         args: dict[str, Any] = {"limit": MAX_HEAD, "backlog": 1024, "secure": secure}
@@ -154,6 +183,10 @@ class Server:
         """
         Serve until SIGTERM or `close`, then close every connection with 1001.
 
+        Raises:
+            Exception: What leaving the lifespan has raised; or what has ended it
+                meanwhile, and then connections are closed with 1011.
+
         Cancellation:
             The same.
         """
@@ -173,7 +206,7 @@ class Server:
 
     async def close(self, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
         """
-        Stop listening and close every connection.
+        Stop listening and close every connection; then leave the lifespan.
 
         Handlers see `ConnectionClosed`, or the end of their ``async for``. One
         that still runs after ``close_timeout`` is cancelled. It may be called
@@ -185,6 +218,7 @@ class Server:
 
         Raises:
             ValueError: The code must not be sent, or the reason is too long.
+            Exception: What leaving the lifespan has raised.
 
         Cancellation:
             Safe. The closing goes on by itself.
@@ -216,11 +250,19 @@ class Server:
                     self._close_timeout,
                 )
                 await asyncio.wait(running)
-        if self._path is not None and self._path_status is not None:
-            with contextlib.suppress(OSError):
-                # The next server may have put its own there already.
-                if os.path.samestat(os.stat(self._path), self._path_status):
-                    os.unlink(self._path)
+        self._remove_path()
+        if self._lifespan is not None:
+            await self._lifespan.leave()
+
+    def _lifespan_ended(self, error: BaseException | None) -> None:
+        """What handlers use has gone: nobody is served without."""
+        if self._closing is None:
+            self._logger.error(
+                "the lifespan has ended by itself; the server closes with 1011", exc_info=error
+            )
+            self._closing = asyncio.ensure_future(self._close(CloseCode.INTERNAL_ERROR, ""))
+            # It raises the same error again, and perhaps nobody waits for it.
+            self._closing.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def drain(self, spread: float) -> None:
         """
@@ -273,6 +315,13 @@ class Server:
         await asyncio.sleep(0)
         for server in self._servers:
             server.close()
+
+    def _remove_path(self) -> None:
+        if self._path is not None and self._path_status is not None:
+            with contextlib.suppress(OSError):
+                # The next server may have put its own there already.
+                if os.path.samestat(os.stat(self._path), self._path_status):
+                    os.unlink(self._path)
 
     async def __aenter__(self) -> Server:
         await self.start()
@@ -502,6 +551,7 @@ class ServeArgs(OptionArgs, total=False):
     ping_interval: float | None
     max_message_size: int | None
     setup: Callable[[], object] | None
+    lifespan: Callable[[Server], AbstractAsyncContextManager[object]] | None
 
 
 @overload
@@ -541,6 +591,7 @@ def serve(
     connection: type[AioServer] = AioServer,
     workers: int | None = None,
     setup: Callable[[], object] | None = None,
+    lifespan: Callable[[Server], AbstractAsyncContextManager[object]] | None = None,
     subprotocols: str | Sequence[str] | None = None,
     receive_bytes: int = 4096,
     ping_interval: float | None = 20,
@@ -583,6 +634,10 @@ def serve(
             the handler: it must be a function of a module, and so must whatever
             else is given here.
         setup: Called first in every worker: to set up logging, say.
+        lifespan: Called with the `Server` in every process that serves; the async
+            context manager that it returns is entered before the process accepts
+            connections, and left when the last one has ended: for `Rooms`, say, or
+            a pool of connections to a database.
         subprotocols: What we speak, best first: one name or several.
         receive_bytes: Bytes of the first reads; they grow while they are filled.
         ping_interval: Seconds between pings; None for none.
@@ -600,6 +655,7 @@ def serve(
         "extra_headers": extra_headers,
         "max_connections": max_connections,
         "connection": connection,
+        "lifespan": lifespan,
     }
     options_: dict[str, Any] = {
         **options,

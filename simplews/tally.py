@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from .connection import AioBase
 from .link.blocks import Blocks
 from .types import CloseCode, State
 
-__all__ = ["ServerStats", "Tally"]
+__all__ = ["ServerStats", "Tally", "WorkersStats", "from_json", "outlived", "to_json", "total"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,59 @@ class ServerStats:
     bytes_in: int
     bytes_out: int
     loop_blocked: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersStats:
+    """
+    What the processes of `Workers` have seen since the start, and what they have now.
+
+    Attributes:
+        total: All of them together, those that have ended included.
+        processes: Each process that serves, by its process id.
+        late: Process ids of those that did not answer in time; their figures are the
+            last that are known, or zeros.
+    """
+
+    total: ServerStats
+    processes: dict[int, ServerStats]
+    late: frozenset[int]
+
+
+_COUNTERS = ("ended", "refused")
+_NUMBERS = tuple(field.name for field in fields(ServerStats) if field.name not in _COUNTERS)
+
+
+def total(several: Iterable[ServerStats]) -> ServerStats:
+    """The sum of *several*."""
+    sums: dict[str, Any] = dict.fromkeys(_NUMBERS, 0)
+    counters: dict[str, Counter[int]] = {name: Counter() for name in _COUNTERS}
+    for stats in several:
+        for name in _NUMBERS:
+            sums[name] += getattr(stats, name)
+        for name, counter in counters.items():
+            counter.update(getattr(stats, name))
+    sums.update((name, dict(counter)) for name, counter in counters.items())
+    return ServerStats(**sums)
+
+
+def outlived(stats: ServerStats) -> ServerStats:
+    """What is left of the last figures of a process that has ended: it lost what was open."""
+    ended = Counter(stats.ended)
+    if stats.open:
+        ended[CloseCode.ABNORMAL_CLOSURE] += stats.open
+    return replace(stats, opening=0, open=0, handlers=0, ended=dict(ended))
+
+
+def to_json(stats: ServerStats) -> dict[str, Any]:
+    """For `from_json` of another process."""
+    return asdict(stats)
+
+
+def from_json(what: dict[str, Any]) -> ServerStats:
+    """JSON has no numbers for keys."""
+    counters = {name: {int(key): n for key, n in what[name].items()} for name in _COUNTERS}
+    return ServerStats(**{**what, **counters})
 
 
 class Tally:

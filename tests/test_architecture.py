@@ -19,7 +19,7 @@ PACKAGE = Path(simplews.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "speedups", "types"},
     {"protocol"},
-    {"link", "origins", "payloads"},
+    {"lifespan", "link", "origins", "payloads"},
     {"connection"},
     {"opening", "reconnect", "tally"},
     {"server", "client", "websocket", "rooms", "auth"},

@@ -23,7 +23,7 @@ import socket
 import ssl
 import threading
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,6 +39,7 @@ from simplews import (
     ConnectionClosed,
     Deflate,
     NotInScope,
+    Server,
     WebSocket,
     WebSocketDisconnect,
     serve,
@@ -816,6 +817,15 @@ serving("`serve(None)`", None)
 serving('`serve({"chat": handler})`', {"chat": echo})
 serving(r'`serve(handler, extra_headers={"Server": "a\nb"})`', extra_headers={"Server": "a\nb"})
 serving("`serve(handler, ping_interval=-5)`", ping_interval=-5)
+
+
+@row("`lifespan=` is an async function that yields, and is not decorated: the start")
+async def _(scene: Scene) -> None:
+    async def lifespan(server: Server) -> AsyncIterator[None]:
+        yield
+
+    wrong: Any = lifespan
+    await serve(echo, "127.0.0.1", lifespan=wrong).start()
 
 
 async def boom(ws: AioServer) -> None:

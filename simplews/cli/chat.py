@@ -70,6 +70,14 @@ class Chat:
         self._members: dict[AioServer, _Member] = {}
         self._ids = itertools.count(1)
 
+    async def __aenter__(self) -> Chat:
+        """Begin; also while the engine is away, which whoever comes is told."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Leave the engine."""
+        await self._rooms.close()
+
     async def handle(self, ws: AioServer) -> None:
         """Hold one member's connection; the handler for ``serve()``."""
         query = ws.request.query_params

@@ -16,7 +16,7 @@ import threading
 import webbrowser
 from importlib import resources
 
-from .. import AioServer, HandshakeRequest, Response, speed
+from .. import AioServer, HandshakeRequest, Response, Server, speed
 from .chat import Chat
 from .engine import MakeBackend, add_engine_arguments, engine_of, ensure_reachable
 from .listen import add_address_arguments, listen, log_to_stderr
@@ -61,11 +61,13 @@ async def _demo(args: argparse.Namespace, engine: MakeBackend | None) -> None:
             url = f"http://{address}/"
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
+    members = _Members(engine)
     await listen(
         "demo",
-        {"/chat": _Members(engine)},
+        {"/chat": members},
         args,
         announce,
+        lifespan=members.lifespan,
         http=Site().answer,
         max_message_size=MESSAGE_LIMIT,
     )
@@ -85,8 +87,8 @@ class _Members:
     """
     The handler of the chat.
 
-    Each process makes its own `Chat`, when the first member comes: what goes to a
-    worker says how to make it, and is not it.
+    Each process makes its own `Chat`, when it begins to serve: what goes to a worker
+    says how to make it, and is not it.
     """
 
     def __init__(self, engine: MakeBackend | None) -> None:
@@ -95,6 +97,10 @@ class _Members:
     @functools.cached_property
     def _chat(self) -> Chat:
         return Chat(None if self._engine is None else self._engine())
+
+    def lifespan(self, server: Server) -> Chat:
+        """Around all the members of a process."""
+        return self._chat
 
     async def __call__(self, ws: AioServer) -> None:
         await self._chat.handle(ws)

@@ -3,21 +3,27 @@
 HANDLER is module:name, with the current directory on the import path. The name
 is an "async def handler(ws)", or a dict of path to such handlers. Ctrl-C stops
 the server with exit status 130, SIGTERM with 0.
+
+--lifespan names a function that takes the Server and returns an async context
+manager: what each process opens before its first connection and closes after its
+last one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib
 import inspect
 import ssl
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
 
-from .. import AioServer, speed
+from .. import AioServer, Server, speed
 from .errors import CommandError, UsageError
 from .listen import Handlers, add_address_arguments, listen, log_to_stderr
 from .reload import run_reloading
@@ -32,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("handler", metavar="HANDLER", help="module:name, such as chat:handler")
     add_address_arguments(parser)
     parser.add_argument("--path", help="serve this path only (default: every path)")
+    parser.add_argument(
+        "--lifespan",
+        metavar="NAME",
+        help="module:name of what each process opens and closes around its connections",
+    )
     parser.add_argument("--ssl-cert", metavar="FILE", help="certificate chain, PEM: serve wss://")
     parser.add_argument("--ssl-key", metavar="FILE", help="private key, PEM, if not in --ssl-cert")
     parser.add_argument(
@@ -44,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     if args.reload:
         return run_reloading()
     handlers = _load_at_path(args.path, args.handler)
+    if args.lifespan is not None:
+        _load_lifespan(args.lifespan)  # which says what is wrong, before anything starts
     # A function, for every worker makes its own; called here it says what is wrong.
     context = functools.partial(_ssl_context, args.ssl_cert, args.ssl_key)
     secure = context() is not None
@@ -66,7 +79,24 @@ async def _serve(
 
     if args.workers is not None:
         handlers = _Imported(args.handler, args.path)
-    await listen(f"serve {args.handler}", handlers, args, announce, ssl=context)
+    options: dict[str, Any] = {"ssl": context}
+    if args.lifespan is not None:
+        options["lifespan"] = functools.partial(_lifespan, args.lifespan)
+    await listen(f"serve {args.handler}", handlers, args, announce, **options)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(target: str, server: Server) -> AsyncIterator[None]:
+    """Loaded by each process, with what the name means then."""
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(_load_lifespan(target)(server))
+        except Exception as error:
+            # An OSError of its would be taken for one of listening.
+            raise CommandError(
+                f"entering --lifespan {target} failed:\n\n{traceback.format_exc().rstrip()}"
+            ) from error
+        yield
 
 
 class _Imported:
@@ -100,6 +130,24 @@ def load(target: str) -> Handlers:
         UsageError: There is no such module or name, or it is not a handler.
         CommandError: The module is there, but importing it failed.
     """
+    found = _load(target)
+    _check(target, found)
+    handlers: Handlers = found
+    return handlers
+
+
+def _load_lifespan(target: str) -> Callable[[Server], AbstractAsyncContextManager[object]]:
+    found = _load(target)
+    wrong = inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found)
+    if wrong or not callable(found):
+        raise UsageError(
+            f"--lifespan {target} is not a function that returns an async context manager; "
+            "decorate an async function that yields with contextlib.asynccontextmanager"
+        )
+    return cast(Callable[[Server], AbstractAsyncContextManager[object]], found)
+
+
+def _load(target: str) -> Any:
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute):
         raise UsageError(f"{target!r} is not module:name, such as chat:handler")
@@ -109,9 +157,7 @@ def load(target: str) -> Handlers:
             found = getattr(found, name)
         except AttributeError:
             raise UsageError(f"module {module_name!r} has no {attribute!r}") from None
-    _check(target, found)
-    handlers: Handlers = found
-    return handlers
+    return found
 
 
 def _import(name: str) -> Any:

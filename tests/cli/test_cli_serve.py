@@ -230,6 +230,67 @@ def test_snapshot_sees_changes_in_sources_only(tmp_path: Path, module: Path) -> 
     assert len(snapshot(tmp_path)) == 2
 
 
+# ------------------------------------------------------------------ lifespan
+
+LIFESPAN = """
+    import contextlib, os, pathlib
+
+    @contextlib.asynccontextmanager
+    async def lifespan(server):
+        global opened
+        opened = "opened"
+        yield
+        pathlib.Path("closed").write_text(str(os.getpid()))
+
+    @contextlib.asynccontextmanager
+    async def away(server):
+        raise OSError("the engine is away")
+        yield
+
+    async def handler(ws):
+        async for message in ws:
+            await ws.send(f"{opened} {message}")
+
+    async def generator(server):
+        yield
+    """
+
+
+@pytest.mark.parametrize(
+    "workers", [0, pytest.param(1, marks=pytest.mark.skipif("sys.platform == 'win32'"))]
+)
+async def test_lifespan(start: Start, module: Path, workers: int) -> None:
+    rewrite(module, textwrap.dedent(LIFESPAN))
+    options = ("--workers", str(workers)) if workers else ()
+    program = await start(
+        "serve", "app:handler", "--lifespan", "app:lifespan", "--port=0", *options
+    )
+    url = (await program.line("on (ws://.*)/$"))[1]
+    assert await answer(url, "hi") == "opened hi"
+    assert await program.stop(signal.SIGTERM) == 0
+    pid = int((module.parent / "closed").read_text())
+    assert (pid == program.process.pid) == (not workers)
+
+
+@pytest.mark.parametrize(
+    "name, status, says",
+    [
+        ("app:away", 1, "entering --lifespan app:away failed:.*OSError: the engine is away"),
+        ("app:generator", 2, "decorate .* with contextlib.asynccontextmanager"),
+        ("app:opened", 2, "module 'app' has no 'opened'"),
+    ],
+)
+async def test_lifespan_that_cannot_be_entered(
+    start: Start, module: Path, name: str, status: int, says: str
+) -> None:
+    rewrite(module, textwrap.dedent(LIFESPAN))
+    program = await start("serve", "app:handler", "--lifespan", name, "--port", "0")
+    ended, out, err = await program.finish()
+    assert (ended, out) == (status, "")
+    assert re.search(says, err, re.DOTALL), err
+    assert "Traceback" not in err or status == 1
+
+
 # ------------------------------------------------------------------- workers
 
 no_workers = pytest.mark.skipif(sys.platform == "win32", reason="--workers is not for Windows")

@@ -322,6 +322,28 @@ async def test_prometheus() -> None:
         assert all("1 messages in, 1 out: the peer closed the connection" in line for line in lives)
 
 
+@needs_ctrl_c
+async def test_workers_prometheus() -> None:
+    """One page for two processes, and each of them on it."""
+    script = EXAMPLES / "workers_prometheus.py"
+    async with run(script, "127.0.0.1", "0", "0") as server:
+        found = await server.line(r"^Echoing on (ws://\S+), counting on (http://\S+/metrics)$")
+        url, metrics = found[1], found[2]
+        async with AioClient.connect(url) as one, AioClient.connect(url) as two:
+            for ws in (one, two):
+                await ws.send("x")
+                await ws.receive(DEADLINE)
+            samples = samples_of((await fetched(metrics))[1])
+        assert samples["simplews_connections_open"] == 2
+        assert samples['simplews_messages_total{direction="in"}'] == 2
+        assert samples["simplews_workers_late"] == 0
+        each = [value for name, value in samples.items() if "{pid=" in name]
+        assert (len(each), sum(each)) == (2, 2)
+        with pytest.raises(ConnectionError, match="404"):
+            await AioClient.connect(metrics.replace("http:", "ws:"))
+        await server.interrupt()
+
+
 async def test_blocked() -> None:
     """The stack names the function that blocks, while it does."""
     output = await output_of(EXAMPLES / "blocked.py")
@@ -367,14 +389,15 @@ async def test_rooms_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     with redis_server() as redis:
         monkeypatch.setitem(ENVIRONMENT, "REDIS_URL", f"redis://127.0.0.1:{redis.port}")
         script = EXAMPLES / "rooms_redis.py"
-        async with run(script, "0") as one, run(script, "0") as two:
-            urls = [(await program.line(r"ws://\S+"))[0] for program in (one, two)]
+        async with run(script, "0") as one, run(script, "0", "1") as two:
+            urls = [(await program.line(r"ws://[^,]+"))[0] for program in (one, two)]
             async with AioClient.connect(urls[0]) as a, AioClient.connect(urls[1]) as b:
                 # Whoever gets an answer has joined; the other may not have yet.
                 reading = asyncio.ensure_future(b.receive(DEADLINE))
                 while not reading.done():
                     await a.send("hello")
-                    await asyncio.sleep(0)
+                    # Each goes through Redis, and what it is behind with is awaited at the end.
+                    await asyncio.wait({reading}, timeout=0.05)
                 assert await reading == "hello"
             for program in (one, two):
                 await program.interrupt()

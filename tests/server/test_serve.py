@@ -16,7 +16,15 @@ from typing import Any
 
 import pytest
 
-from simplews import AioClient, AioServer, ConnectionClosed, Response, Server, serve
+from simplews import (
+    AioClient,
+    AioServer,
+    ConnectionClosed,
+    Response,
+    Server,
+    WebSocketRuntimeError,
+    serve,
+)
 from simplews import ConnectionError as OpenError
 
 from ..peer import CLOSE, REQUEST, TEXT, Peer, frame, settled, until
@@ -786,3 +794,14 @@ async def test_a_function_that_makes_the_context(tls: Tls) -> None:
         async with AioClient.connect(url, ssl_context=tls.client) as ws:
             await ws.send("x")
             assert await ws.receive() == "x"
+
+
+async def test_closed_while_it_starts() -> None:
+    """It listens no more, and whoever started it is told."""
+    server = serve(echo, "127.0.0.1")
+    starting = asyncio.create_task(server.start())
+    await asyncio.sleep(0)  # it looks the address up
+    await server.close()
+    with pytest.raises(WebSocketRuntimeError, match="closed while it started"):
+        await starting
+    assert not server.sockets

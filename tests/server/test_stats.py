@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import json
 import logging
 from typing import Any
 
 import pytest
 
 from simplews import AioClient, AioServer, HandshakeRequest, Response, Server, ServerStats, serve
+from simplews.tally import from_json, outlived, to_json, total
 
 from ..clock import ClockLoop
 from ..peer import REQUEST, TEXT, frame, settled, until
@@ -198,3 +201,31 @@ async def test_a_client_that_is_cut_off_while_messages_wait() -> None:
         await until(lambda: not server.stats.handlers)
         assert server.stats.messages_in == 3
         assert server.stats.ended == {1006: 1}
+
+
+# ------------------------------------------------------------------ several processes
+
+SOME = dataclasses.replace(
+    NOTHING, opening=1, open=2, handlers=3, opened=9, ended={1000: 4, 1006: 3}, messages_in=5
+)
+
+
+def test_figures_of_several_processes_add_up() -> None:
+    other = dataclasses.replace(NOTHING, opened=1, ended={1006: 1}, loop_blocked=0.5)
+    assert total([]) == NOTHING
+    assert total([SOME, NOTHING]) == SOME
+    assert total([SOME, other]) == dataclasses.replace(
+        SOME, opened=10, ended={1000: 4, 1006: 4}, loop_blocked=0.5
+    )
+
+
+def test_a_process_that_has_ended_lost_what_was_open() -> None:
+    assert outlived(SOME) == dataclasses.replace(
+        SOME, opening=0, open=0, handlers=0, ended={1000: 4, 1006: 5}
+    )
+    assert outlived(NOTHING) == NOTHING
+
+
+def test_figures_travel_as_json() -> None:
+    stats = dataclasses.replace(SOME, refused={503: 2})
+    assert from_json(json.loads(json.dumps(to_json(stats)))) == stats

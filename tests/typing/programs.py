@@ -6,6 +6,8 @@ Small programs as users write them: checked by mypy and pyright, never run.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncGenerator
 from typing import assert_type
 
 from simplews import (
@@ -16,7 +18,10 @@ from simplews import (
     Reconnect,
     Retry,
     Rooms,
+    Server,
+    ServerStats,
     Workers,
+    WorkersStats,
     serve,
 )
 from simplews.rooms import Backend, Gap, History, Memory, Nats, Position, PresenceChange, Redis
@@ -79,6 +84,9 @@ async def several_processes() -> None:
         assert_type(server.port, int)
         await server.restart(spread=30)
         await server.drain(spread=30)
+        stats = await server.stats(timeout=2)
+        assert_type(stats, WorkersStats)
+        assert_type(stats.processes[server.pids[0]], ServerStats)
     await serve(echo, None, 8765, workers=2).serve_forever()
 
 
@@ -88,6 +96,21 @@ async def by_path() -> None:
 
 
 rooms = Rooms()
+
+
+@contextlib.asynccontextmanager
+async def opened(server: Server) -> AsyncGenerator[str]:
+    async with rooms:
+        yield str(server.port)
+
+
+def only_rooms(server: Server) -> Rooms:
+    return rooms
+
+
+async def with_a_lifespan() -> None:
+    assert_type(serve(echo, lifespan=opened), Server)
+    assert_type(serve(echo, workers=2, lifespan=only_rooms), Workers)
 
 
 async def chat(ws: AioServer) -> None:

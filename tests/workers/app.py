@@ -7,6 +7,8 @@ each order and for what it starts with.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import functools
 import json
 import logging
@@ -14,10 +16,12 @@ import os
 import ssl
 import sys
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 
-from simplews import AioServer, Rooms, WebSocketRuntimeError, Workers, serve, speed
+from simplews import AioServer, Rooms, Server, WebSocketRuntimeError, Workers, serve, speed
 from simplews.resume import Session
-from simplews.rooms import History, Redis
+from simplews.rooms import Backend, History, Nats, Redis
 
 
 async def handler(ws: AioServer) -> None:
@@ -29,17 +33,55 @@ async def handler(ws: AioServer) -> None:
         await ws.send(message)
 
 
-_rooms: dict[str, Rooms] = {}
+_rooms: list[Rooms] = []
 
 
-async def resuming(url: str, ws: AioServer) -> None:
-    """Rooms with a history in Redis, for clients that resume."""
-    rooms = _rooms.get(url)
-    if rooms is None:
-        rooms = _rooms[url] = Rooms(Redis(url, history=History(length=5000)))
+def backend(url: str, history: bool) -> Backend:
+    """The engine at *url*."""
+    kept = History(length=5000) if history else None
+    return Redis(url, history=kept) if url.startswith("redis:") else Nats(url, history=kept)
+
+
+@contextlib.asynccontextmanager
+async def rooms_on(url: str, history: bool, server: Server) -> AsyncIterator[None]:
+    """The rooms of this process, as long as it serves."""
+    async with Rooms(backend(url, history)) as rooms:
+        _rooms.append(rooms)
+        yield
+
+
+async def passing(ws: AioServer) -> None:
+    """Say who serves, once it is a member; then pass on what it says."""
+    [rooms] = _rooms
+    async with rooms.join("load", ws):
+        await ws.send(f"here {os.getpid()}")
+        async for message in ws:
+            await rooms.broadcast("load", message)
+
+
+async def resuming(ws: AioServer) -> None:
+    """For clients that resume."""
+    [rooms] = _rooms
     async with Session(ws, rooms, allow=lambda room: True) as session:
         async for room, message in session:
             await rooms.broadcast(room, message)
+
+
+@contextlib.asynccontextmanager
+async def noted(notes: str, server: Server) -> AsyncIterator[None]:
+    """Write down what happens, in a file for each process; fail where a file says so."""
+    folder = Path(notes)
+    if (folder / "do not enter").exists():
+        raise OSError("the engine is away")
+    if (folder / "wait").exists():
+        logging.warning("entering takes for ever")
+        await asyncio.Event().wait()
+    note = folder / str(os.getpid())
+    note.write_text(f"entered with {len(server.sockets)} sockets")
+    yield
+    note.write_text(f"left with {len(server.connections)} connections")
+    if (folder / "do not leave").exists():
+        raise OSError("the engine was lost")
 
 
 def setup(broken: str) -> None:
@@ -61,6 +103,11 @@ async def obey(server: Workers, line: str) -> object:
     match line.split():
         case ["pids"]:
             return server.pids
+        case ["stats"]:
+            stats = await server.stats(timeout=20)
+            return {**dataclasses.asdict(stats), "late": list(stats.late)}
+        case ["stats", timeout]:
+            return sorted((await server.stats(float(timeout))).late)
         case ["restart", spread]:
             try:
                 await server.restart(float(spread))
@@ -81,8 +128,14 @@ async def main(args: dict[str, object]) -> None:
     broken = args.pop("broken", None)
     if broken is not None:
         args["setup"] = functools.partial(setup, broken)
-    redis = args.pop("redis", None)
-    serves = handler if redis is None else functools.partial(resuming, redis)
+    notes = args.pop("notes", None)
+    if notes is not None:
+        args["lifespan"] = functools.partial(noted, notes)
+    serves = handler
+    engine, history = args.pop("engine", None), bool(args.pop("history", False))
+    if engine is not None:
+        serves = resuming if history else passing
+        args["lifespan"] = functools.partial(rooms_on, engine, history)
     server: Workers = serve(serves, **args)  # type: ignore[call-overload]
     async with server:
         where = args.get("path") or server.port

@@ -133,13 +133,18 @@ async def gone(process: asyncio.subprocess.Process) -> None:
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """``await start(workers=2)``: run the server; nothing of it may be left afterwards."""
+    """
+    ``await start(workers=2)``: run the server; nothing of it may be left afterwards.
+
+    With ``dev=True`` in Python's development mode, which tells what was not closed.
+    """
     processes: list[asyncio.subprocess.Process] = []
 
-    async def start_app(**args: Any) -> App:
+    async def start_app(dev: bool = False, **args: Any) -> App:
         args = {"host": "127.0.0.1", "workers": 2, **args}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", str(APP), json.dumps(args)),
+            *(sys.executable, "-W", "error", *(("-X", "dev") if dev else ())),
+            *(str(APP), json.dumps(args)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -53,7 +53,7 @@ async def test_rolling_restart_under_load_loses_nothing(start: Start) -> None:
     news = asyncio.Event()
     with redis_server() as redis:
         url = f"redis://127.0.0.1:{redis.port}"
-        app = await start(redis=url, subprotocols=[SUBPROTOCOL])
+        app = await start(engine=url, history=True, subprotocols=[SUBPROTOCOL])
         sender = Rooms(Redis(url, history=History(length=5000)))
         async with sender, contextlib.AsyncExitStack() as stack:
             listeners = []
