@@ -22,7 +22,9 @@ import struct
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-__all__ = ["HEARTBEAT", "Envelope", "Kind", "head_of", "pack", "topic_of", "unpack"]
+from ..link.base import Frames
+
+__all__ = ["HEARTBEAT", "Envelope", "Kind", "frames_of", "head_of", "pack", "topic_of", "unpack"]
 
 VERSION = 1
 _FIXED = struct.Struct(">BB8sQ")
@@ -170,3 +172,14 @@ def _untag(tagged: bytes) -> Hashable:
     if tag == b"i":
         return int(value)
     raise ValueError(f"a key with the unknown tag {tag!r}")
+
+
+def frames_of(envelope: Envelope) -> Frames:
+    """
+    The message of an envelope.
+
+    Raises:
+        UnicodeDecodeError: It says that it is text, and is not.
+    """
+    payload = envelope.payload
+    return Frames(payload.decode() if envelope.kind is Kind.TEXT else payload)

@@ -80,6 +80,7 @@ class Register:
         logger: logging.Logger,
     ) -> None:
         self._exchange = exchange
+        self._publisher = exchange.publisher
         self._local = local
         self._on_change = on_change
         self._log = logger
@@ -89,10 +90,10 @@ class Register:
         self._asked: dict[str, tuple[float, set[bytes]]] = {}
         self._news = asyncio.Event()
         # Two heartbeats may be lost, and the third may take its time.
-        self._ttl = 2 * exchange.heartbeat_interval + exchange.heartbeat_timeout
+        self._ttl = 2 * exchange.heartbeat.interval + exchange.heartbeat.timeout
         loop = asyncio.get_running_loop()
         # Until then there may be processes that have not been heard of.
-        self._acquainted = loop.time() + exchange.heartbeat_interval + exchange.heartbeat_timeout
+        self._acquainted = loop.time() + exchange.heartbeat.interval + exchange.heartbeat.timeout
         exchange.spawn(self._expire())
 
     # ---------------------------------------------------------------- our own
@@ -110,7 +111,7 @@ class Register:
     def ask(self, room: str) -> None:
         """Ask every process for its members of *room*."""
         self._asked[room] = asyncio.get_running_loop().time(), set(self._alive)
-        self._exchange.announce(HEARTBEAT, Kind.ASK, room.encode("utf-8", "surrogatepass"))
+        self._publisher.announce(HEARTBEAT, Kind.ASK, room.encode("utf-8", "surrogatepass"))
 
     def forget(self, room: str) -> None:
         """It is followed no longer."""
@@ -124,7 +125,7 @@ class Register:
             self._tell(room, kind, members[start : start + _CHUNK], start + _CHUNK < len(members))
 
     def _tell(self, room: str, kind: Kind, members: list[Present], more: bool = False) -> None:
-        self._exchange.announce(topic_of(room), kind, bytes([more]) + _pack(members))
+        self._publisher.announce(topic_of(room), kind, bytes([more]) + _pack(members))
 
     # ------------------------------------------------------------- the others'
 
@@ -166,11 +167,11 @@ class Register:
         now = asyncio.get_running_loop().time()
         if sender not in self._alive:
             # It does not know us either.
-            self._exchange.announce(HEARTBEAT, Kind.ALIVE, b"")
+            self._publisher.announce(HEARTBEAT, Kind.ALIVE, b"")
             # It was there when we asked, unless that is longer ago than its first
             # heartbeat; then it began with no members, and has told of each.
             for asked, silent in self._asked.values():
-                if asked > now - self._exchange.heartbeat_interval:
+                if asked > now - self._exchange.heartbeat.interval:
                     silent.add(sender)
         self._alive[sender] = now
 
@@ -192,7 +193,7 @@ class Register:
     async def _expire(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._exchange.heartbeat_interval)
+            await asyncio.sleep(self._exchange.heartbeat.interval)
             # While we are deaf ourselves, that nobody is heard says nothing.
             if self._exchange.backend.connected:
                 for sender, heard in list(self._alive.items()):

@@ -16,10 +16,12 @@ from ..errors import ConnectionClosed, WebSocketRuntimeError
 from ..link.base import Data, Frames
 from ..types import Close, CloseCode
 from .backend import Backend, Gap, Position
-from .envelope import Envelope, head_of, unpack
-from .exchange import Exchange, Feed, WhenAway, check_when_away, frames_of
+from .envelope import Envelope, frames_of, head_of, unpack
+from .exchange import Exchange
+from .feed import Feed
 from .member import Member, Outcome, Overflow, check_overflow
 from .presence import PresenceChange, Present, Register, check_present
+from .publishing import WhenAway, check_when_away
 
 __all__ = ["BroadcastResult", "Joined", "Membership", "Rooms", "Wrap"]
 
@@ -339,7 +341,7 @@ class Rooms:
             exchange = self._started(self._backend)
             ids = [self._members[ws].id for ws in left_out if ws in self._members]
             head = head_of(ids, key)
-            topic = exchange.check(room, frames, head)
+            topic = exchange.publisher.check(room, frames, head)
             result = await exchange.publish(topic, frames, head)
             if self._backend.history is not None:
                 return result or BroadcastResult(0, 0, 0)
@@ -563,15 +565,15 @@ class Rooms:
             return self._join_with_gap(membership, since, "there is no history")
         if began.epoch == since.epoch and began.offset < since.offset:
             # Another process was quicker than this one.
-            await exchange.refill(feed)
+            await exchange.filler.refill(feed)
         written = 0
         at = since
-        with exchange.remembering(feed):
+        with feed.remembering():
             for _ in range(_CATCH_UPS):
                 page = await exchange.backend.read(feed.topic, at, _PAGE)
                 if not page.complete:
                     return self._join_with_gap(membership, since, "the history does not reach back")
-                exchange.advance_to(feed, page.entries, at)
+                exchange.filler.advance_to(feed, page.entries, at)
                 for position, data in page.entries:
                     written += await self._write(membership, data, position)
                     at = position
