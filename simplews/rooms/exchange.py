@@ -46,6 +46,7 @@ class Exchange:
             whoever broadcast it.
         on_gap: Called with a gap that could not be filled.
         on_presence: Called with every envelope about who is there.
+        on_lost: Called with the name of a room when some of those may have been lost.
         heartbeat_interval: Seconds between heartbeats.
         heartbeat_timeout: Seconds in which one has to come back.
         publish_timeout: Seconds that a broadcast waits for an engine that is away.
@@ -68,6 +69,7 @@ class Exchange:
         on_message: Callable[[str, Frames, Envelope, Position | None], Any],
         on_gap: Callable[[Gap], None],
         on_presence: Callable[[str | None, Envelope], None],
+        on_lost: Callable[[str], None],
         heartbeat_interval: float,
         heartbeat_timeout: float,
         publish_timeout: float,
@@ -79,6 +81,7 @@ class Exchange:
         self._on_message = on_message
         self._on_gap = on_gap
         self._on_presence = on_presence
+        self._on_lost = on_lost
         self._publish_timeout = publish_timeout
         self._log = logger
         self.publisher = Publisher(
@@ -289,7 +292,7 @@ class Exchange:
         for feed in list(self.feeds.values()):
             if not feed.ready or (lost.topics is not None and feed.topic not in lost.topics):
                 continue
-            self._on_presence(feed.room, Envelope(Kind.ASK, self.process, 0, (), None, b""))
+            self._on_lost(feed.room)
             if self.backend.history is None:
                 # A new beginning: what others sent meanwhile is in this gap.
                 feed.senders.clear()

@@ -222,6 +222,7 @@ class Rooms:
                 on_message=self._arrived,
                 on_gap=self._missed,
                 on_presence=self._heard,
+                on_lost=self._ask,
                 logger=_log,
                 **self._exchange_options,
             )
@@ -519,8 +520,7 @@ class Rooms:
         feed = await exchange.follow(room)
         if self._feeds.get(room) is not feed:
             self._feeds[room] = feed
-            if self._register is not None:
-                self._register.ask(room)
+            self._ask(room)
         return feed
 
     def _unfollow(self, exchange: Exchange, feed: Feed) -> None:
@@ -637,6 +637,10 @@ class Rooms:
     def _heard(self, room: str | None, envelope: Envelope) -> None:
         if self._register is not None:
             self._register.heard(room, envelope)
+
+    def _ask(self, room: str) -> None:
+        if self._register is not None:
+            self._register.ask(room)
 
     def _describe(self, member: Member, info: str) -> Present:
         process = "" if self._exchange is None else self._exchange.process.hex()

@@ -190,6 +190,36 @@ async def test_a_deaf_subscription_is_found_by_the_heartbeat() -> None:
             assert far.made_again == 1
 
 
+async def test_who_joined_and_left_while_the_engine_was_not_heard_is_asked_again() -> None:
+    """Nothing else would ever tell: a process speaks of its members as they come and go."""
+    near = Memory()
+    far = Lossy(beside=near)
+    changes: list[tuple[bool, str]] = []
+    options: dict[str, Any] = {"heartbeat_interval": 30.0, "heartbeat_timeout": 10.0}
+    async with (
+        Rooms(near, presence=True, **options) as one,
+        Rooms(
+            far,
+            on_gap=lambda gap: None,
+            on_presence=lambda change: changes.append((change.joined, change.member.id)),
+            **options,
+        ) as two,
+        opened() as (a, _),
+        opened() as (b, _),
+        opened() as (c, _),
+    ):
+        await two.join("room", a, id="here")
+        await one.join("room", b, id="leaves")
+        assert {p.id for p in await two.who("room", timeout=60)} == {"here", "leaves"}
+        far.lose = lambda envelope: True
+        await one.leave("room", b)
+        await one.join("room", c, id="comes")
+        await pass_time(41)
+        assert far.made_again == 1
+        assert {p.id for p in await two.who("room", timeout=60)} == {"here", "comes"}
+        assert changes == [(True, "here"), (True, "leaves"), (False, "leaves"), (True, "comes")]
+
+
 async def test_an_engine_that_is_away_raises_in_time() -> None:
     backend = Lossy()
     async with Rooms(backend, publish_timeout=3.0) as rooms, opened() as (ws, peer):
