@@ -157,7 +157,6 @@ class Rooms:
         self._by_id: dict[str, AioBase] = {}
         self._infos: dict[tuple[str, AioBase], str] = {}
         self._wraps: dict[str, dict[AioBase, Wrap]] = {}
-        #: Called with every gap, before *on_gap*.
         self._gap_listeners: list[Callable[[Gap], object]] = []
 
     # ------------------------------------------------------------------ its life
@@ -413,6 +412,26 @@ class Rooms:
                 behind = True
         return BroadcastResult(delivered, dropped, closed), behind
 
+    def send_nowait(self, ws: AioBase, data: Data) -> None:
+        """
+        Send to one member, behind all that waits for it; never waits.
+
+        After ``await rooms.join(...)``, say, it is behind what that wrote and
+        before all that is broadcast from then on. Nothing happens if *ws* is in
+        no room; if its queue is full, *overflow* decides.
+
+        Args:
+            ws: A member of any room.
+            data: ``str`` for a text message, bytes-like for a binary one.
+
+        Raises:
+            TypeError: *data* is no message.
+        """
+        frames, member = Frames(data), self._members.get(ws)
+        # A key of its own: it replaces nothing that waits.
+        if member is not None and member.deliver(frames, object()) is Outcome.CLOSED:
+            self._gone(ws)
+
     # ----------------------------------------------------------------- presence
 
     def presence(self, room: str) -> tuple[AioBase, ...]:
@@ -450,6 +469,22 @@ class Rooms:
     def names(self) -> tuple[str, ...]:
         """Names of the rooms that have members in this process."""
         return tuple(self._rooms)
+
+    # ------------------------------------------------- for what is built on rooms
+
+    @property
+    def overflow(self) -> Overflow:
+        """What happens to a member whose queue is full."""
+        return self._overflow
+
+    @property
+    def max_envelope(self) -> int | None:
+        """Bytes that the engine carries at once, a message and what is around it."""
+        return None if self._backend is None else self._backend.max_envelope
+
+    def add_gap_listener(self, listener: Callable[[Gap], object]) -> None:
+        """Call *listener* with every gap, before *on_gap*, for as long as the rooms live."""
+        self._gap_listeners.append(listener)
 
     # ---------------------------------------------------------------- inside
 
