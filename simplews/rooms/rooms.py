@@ -424,9 +424,14 @@ class Rooms:
                 joined = await replay(exchange, feed, membership, since, add)
             elif member is None:
                 add()
-        finally:
-            if not new:
+        except BaseException:
+            if new:
+                self._members.remove(room, ws)
+            else:
                 self._unfollow(exchange, feed)
+            raise
+        if not new:
+            self._unfollow(exchange, feed)
         return joined, new
 
     def _left(self, room: str, member: Member, info: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -11,10 +11,10 @@ import pytest
 from simplews import BackendUnavailable, BroadcastResult, Rooms
 from simplews.link.base import Frames
 from simplews.rooms import Gap, History, Memory, Position
-from simplews.rooms.backend import Lost, Outgoing
+from simplews.rooms.backend import Lost, Outgoing, Page
 from simplews.rooms.envelope import Kind, pack, unpack
 
-from ..peer import TEXT, opened
+from ..peer import TEXT, opened, settled
 
 HISTORY = History(length=50, age=60)
 
@@ -335,6 +335,42 @@ async def test_a_wrap_that_fails_closes_its_members_only() -> None:
             assert await rooms.broadcast("room", "1") == BroadcastResult(1, 0, 1)
             assert not a.connected
             assert await numbers(peer, 1) == [1]
+
+
+class Busy(Memory):
+    """An engine that does something else while a history is read."""
+
+    meanwhile: Callable[[], Coroutine[Any, Any, object]] | None = None
+
+    async def read(self, *args: Any) -> Page:
+        page = await super().read(*args)
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+        return page
+
+
+async def test_a_wrap_that_fails_at_the_end_of_a_join_leaves_no_member() -> None:
+    """The room has grown while the history was read, and its last message is too much."""
+
+    def wrap(frames: Frames, position: Position | None) -> Frames:
+        if frames.data == "2":
+            raise RuntimeError("wrapped wrongly")
+        return frames
+
+    backend = Busy(HISTORY)
+    async with Rooms(backend) as rooms, opened() as (a, peer), opened() as (b, _):
+        joined = await rooms.join("room", a)
+        await rooms.broadcast("room", "1")
+        backend.meanwhile = lambda: rooms.broadcast("room", "2")
+        with pytest.raises(RuntimeError, match="wrapped wrongly"):
+            await rooms.join("room", b, since=joined.position, wrap=wrap)
+        assert rooms.presence("room") == (a,)
+        # Nor is the room forgotten, which has a member.
+        await rooms.leave("room", b)
+        await settled()
+        assert await rooms.broadcast("room", "3") == BroadcastResult(1, 0, 0)
+        assert await numbers(peer, 3) == [1, 2, 3]
 
 
 async def test_one_connection_has_one_id() -> None:
