@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from ..link.base import Frames
 from .backend import Position
-from .envelope import Envelope, Kind, topic_of
+from .envelope import LAST_OF_RUN, Envelope, Kind, topic_of
 
 __all__ = ["Feed"]
 
@@ -84,20 +84,27 @@ class Feed:
             self.filling.cancel()
 
     def in_sequence(self, envelope: Envelope) -> bool:
-        """Whether it is new; whatever is missing before it is reported."""
+        """
+        Whether it is new; whatever is missing before it is reported.
+
+        What is not new may be a message that its sender had given up, and that
+        arrives behind what was sent after it.
+        """
         sender, sequence = envelope.sender, envelope.sequence
         now = time.time()
         known = self.senders.pop(sender, None)
-        mark = envelope.kind is Kind.MARK
         new = True
         if known is not None and sequence != 1:
             last, heard = known
-            missing = sequence - last - (not mark)
-            if missing > 0:
-                reason = f"{missing} messages of process {sender.hex()} did not arrive"
-                self._on_hole(self, heard, reason)
-            new = sequence > last
-            sequence = max(sequence, last)
+            if sequence > last:
+                # If a run began meanwhile, all of it has to be there.
+                before = max(last, sequence & ~LAST_OF_RUN)
+                missing = sequence - before - (envelope.kind is not Kind.MARK)
+                if missing > 0:
+                    reason = f"{missing} messages of process {sender.hex()} did not arrive"
+                    self._on_hole(self, heard, reason)
+            else:
+                new, sequence = False, last
         self.senders[sender] = sequence, now
         if len(self.senders) > _SENDERS:
             self.senders.popitem(last=False)

@@ -4,8 +4,10 @@
 keeps its order, and is sent in batches while the engine takes its time.
 
 A message is numbered as it leaves: the sequence counts what this process sends to
-its topic, so that receivers see a hole. For the last message of all there are
-marks: `Publisher.remind` repeats a topic's last sequence.
+its topic, so that receivers see a hole. When a sender was told that its message
+failed, what follows begins a new run: whether the engine has that message is not
+known, and it may yet arrive, later than what follows. For the last message of all
+there are marks: `Publisher.remind` repeats a topic's last sequence.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any, Literal
 from ..errors import BackendUnavailable
 from ..link.base import Frames
 from .backend import Backend, Outgoing
-from .envelope import HEARTBEAT, Kind, head_of, pack, topic_of
+from .envelope import HEARTBEAT, LAST_OF_RUN, RUN_SHIFT, Kind, head_of, pack, topic_of
 
 __all__ = ["Publication", "Publisher", "WhenAway", "away", "check_when_away"]
 
@@ -32,8 +34,7 @@ _BATCH = 256
 _BATCH_BYTES = 1 << 20
 # Waiting bytes, in messages of the greatest size that the engine takes.
 _PENDING_ENVELOPES = 16
-# Topics whose sequence is remembered. What is forgotten begins at 1 again, which
-# receivers take for a beginning.
+# Topics whose sequence is remembered. What is forgotten begins a new run.
 _SEQUENCES = 16384
 # The fixed part of an envelope.
 _FIXED = len(pack(Kind.TEXT, bytes(8), 0, b"", b""))
@@ -128,6 +129,7 @@ class Publisher:
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
         self._sequences: OrderedDict[str, int] = OrderedDict()
+        self._runs = 0  # of all topics: a topic's later run has a higher number
         self._marks: dict[str, int] = {}  # topics, and how many marks are still to come
         # Published, and not yet come back.
         self._own: dict[tuple[str, int], Publication] = {}
@@ -328,8 +330,11 @@ class Publisher:
                     item.done.set_result(None)
 
     def _next(self, item: Publication) -> int:
-        sequence = self._sequences.pop(item.topic, 0) + 1
-        self._sequences[item.topic] = item.sequence = sequence
+        last = self._sequences.pop(item.topic, None)
+        if last is None or last & LAST_OF_RUN == LAST_OF_RUN:
+            self._runs += 1
+            last = self._runs << RUN_SHIFT
+        self._sequences[item.topic] = item.sequence = sequence = last + 1
         if len(self._sequences) > _SEQUENCES:
             forgotten, _ = self._sequences.popitem(last=False)
             self._marks.pop(forgotten, None)
@@ -341,8 +346,8 @@ class Publisher:
     def _fail(self, items: list[Publication], error: Exception) -> None:
         for item in items:
             if item.done is not None:
-                # Whoever sent it is told. The next message begins a new sequence:
-                # that this one is missing, if it is, is no gap for others.
+                # Whoever sent it is told. The next message begins a new run: that
+                # this one is missing, if it is, is no gap for others.
                 self._sequences.pop(item.topic, None)
                 self._marks.pop(item.topic, None)
                 if item.echo is not None:

@@ -190,6 +190,62 @@ async def test_a_deaf_subscription_is_found_by_the_heartbeat() -> None:
             assert far.made_again == 1
 
 
+class Slow(Memory):
+    """An engine that takes longer, for what is sent while *late* is a list, than anybody waits."""
+
+    late: list[Outgoing] | None = None
+
+    async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Exception | None]:
+        if self.late is None:
+            return await super().publish(batch)
+        self.late += batch
+        raise BackendUnavailable("no answer")
+
+
+@pytest.mark.parametrize("history", [None, HISTORY], ids=["live", "history"])
+async def test_a_message_given_up_that_arrives_late_is_no_gap_and_hides_nothing(
+    history: History | None,
+) -> None:
+    """The kernel, say, still had it when the connection to the engine was made again."""
+    gaps: list[Gap] = []
+    near = Slow(history)
+    far = Memory(beside=near)
+    async with Rooms(near) as one, Rooms(far, on_gap=gaps.append) as two, opened() as (ws, peer):
+        await two.join("room", ws)
+        for n in range(4):
+            await one.broadcast("room", str(n))
+        near.late = late = []
+        with pytest.raises(BackendUnavailable):
+            await one.broadcast("room", "100")
+        near.late = None
+        await one.broadcast("room", "4")
+        await near.publish(late)
+        for n in range(5, 10):
+            await one.broadcast("room", str(n))
+        got = await numbers(peer, 10 if history is None else 11)
+        assert [n for n in got if n != 100] == list(range(10))
+    assert not gaps
+
+
+async def test_the_first_message_after_one_that_was_given_up_is_missed_too() -> None:
+    gaps: list[Gap] = []
+    near = Slow()
+    far = Lossy(beside=near)
+    async with Rooms(near) as one, Rooms(far, on_gap=gaps.append) as two, opened() as (ws, peer):
+        await two.join("room", ws)
+        for n in range(4):
+            await one.broadcast("room", str(n))
+        near.late = []
+        with pytest.raises(BackendUnavailable):
+            await one.broadcast("room", "100")
+        near.late = None
+        far.lose = number(4)
+        for n in range(4, 8):
+            await one.broadcast("room", str(n))
+        assert await numbers(peer, 7) == [0, 1, 2, 3, 5, 6, 7]
+    assert len(gaps) == 1
+
+
 async def test_who_joined_and_left_while_the_engine_was_not_heard_is_asked_again() -> None:
     """Nothing else would ever tell: a process speaks of its members as they come and go."""
     near = Memory()
