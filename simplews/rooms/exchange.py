@@ -42,8 +42,8 @@ class Exchange:
 
     Args:
         backend: The engine.
-        on_message: Gives a message to this process's members; its result goes to
-            whoever broadcast it.
+        on_message: Gives a message to this process's members. With history its result
+            goes to whoever broadcast it, if that was here.
         on_gap: Called with a gap that could not be filled.
         on_presence: Called with every envelope about who is there.
         on_lost: Called with the name of a room when some of those may have been lost.
@@ -193,6 +193,8 @@ class Exchange:
                 await self.backend.subscribe(feed.topic)
                 if self.backend.history is not None and feed.position is None:
                     feed.position = await self.backend.newest(feed.topic)
+                if self.backend.history is not None:
+                    self.publisher.expect(feed.topic)
                 feed.ready = True
                 self.filler.catch_up(feed)
             elif not feed.users:
@@ -203,19 +205,6 @@ class Exchange:
                 # Whoever came while we waited waits for the lock now.
                 if not feed.users:
                     self.feeds.pop(feed.topic, None)
-
-    # -------------------------------------------------------------- publishing
-
-    def publish(self, topic: str, frames: Frames, head: bytes) -> Coroutine[Any, Any, Any]:
-        """
-        `Publisher.publish`, to be awaited.
-
-        With history, and if this process follows the topic, it returns what
-        ``on_message`` returned; otherwise, or if the message is only queued, None.
-        """
-        feed = self.feeds.get(topic)
-        echo = feed is not None and feed.ready and self.backend.history is not None
-        return self.publisher.publish(topic, frames, head, echo)
 
     # --------------------------------------------------------------- receiving
 

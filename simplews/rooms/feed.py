@@ -96,15 +96,15 @@ class Feed:
         new = True
         if known is not None and sequence != 1:
             last, heard = known
-            if sequence > last:
+            mark = envelope.kind is Kind.MARK
+            if sequence <= last:
+                new, sequence = False, last
+            elif mark or sequence != last + 1:
                 # If a run began meanwhile, all of it has to be there.
-                before = max(last, sequence & ~LAST_OF_RUN)
-                missing = sequence - before - (envelope.kind is not Kind.MARK)
+                missing = sequence - max(last, sequence & ~LAST_OF_RUN) - (not mark)
                 if missing > 0:
                     reason = f"{missing} messages of process {sender.hex()} did not arrive"
                     self._on_hole(self, heard, reason)
-            else:
-                new, sequence = False, last
         self.senders[sender] = sequence, now
         if len(self.senders) > _SENDERS:
             self.senders.popitem(last=False)

@@ -131,6 +131,7 @@ class Publisher:
         self._sequences: OrderedDict[str, int] = OrderedDict()
         self._runs = 0  # of all topics: a topic's later run has a higher number
         self._marks: dict[str, int] = {}  # topics, and how many marks are still to come
+        self._echoing: set[str] = set()  # topics from which it comes back
         # Published, and not yet come back.
         self._own: dict[tuple[str, int], Publication] = {}
         self._closed = False
@@ -183,7 +184,7 @@ class Publisher:
             )
         return topic_of(room)
 
-    async def publish(self, topic: str, frames: Frames, head: bytes, echo: bool) -> Any:
+    async def publish(self, topic: str, frames: Frames, head: bytes) -> Any:
         """
         Send a message to the other processes.
 
@@ -191,11 +192,10 @@ class Publisher:
             topic: Where to.
             frames: The message.
             head: From `head_of`.
-            echo: Whether it will come back, and its sender waits for that.
 
         Returns:
-            With *echo*: what its `Publication.echo` was given. Without, or if the
-            message is only queued, None.
+            What its `Publication.echo` was given, if it is expected to come back;
+            otherwise, or if the message is only queued, None.
 
         Raises:
             BackendUnavailable: The engine was away too long, or too much waits for it.
@@ -215,7 +215,7 @@ class Publisher:
             loop = asyncio.get_running_loop()
             item.done = loop.create_future()
             item.deadline = loop.time() + self._publish_timeout
-            if echo:
+            if topic in self._echoing:
                 item.frames = frames
                 item.echo = loop.create_future()
         self._enqueue(item)
@@ -239,12 +239,17 @@ class Publisher:
         finally:
             self._own.pop((topic, item.sequence), None)
 
+    def expect(self, topic: str) -> None:
+        """What is sent there comes back from now on, and its sender waits for that."""
+        self._echoing.add(topic)
+
     def came_back(self, topic: str, sequence: int) -> Publication | None:
         """What this process sent with that sequence, once, if its sender waits for it."""
         return self._own.pop((topic, sequence), None)
 
     def forget(self, topic: str) -> None:
         """Nothing comes back from there any more."""
+        self._echoing.discard(topic)
         for key in [key for key in self._own if key[0] == topic]:
             own = self._own.pop(key)
             if own.echo is not None:
@@ -330,11 +335,11 @@ class Publisher:
                     item.done.set_result(None)
 
     def _next(self, item: Publication) -> int:
-        last = self._sequences.pop(item.topic, None)
-        if last is None or last & LAST_OF_RUN == LAST_OF_RUN:
+        sequence = self._sequences.pop(item.topic, -1) + 1
+        if not sequence & LAST_OF_RUN:  # the first, or the run before is full
             self._runs += 1
-            last = self._runs << RUN_SHIFT
-        self._sequences[item.topic] = item.sequence = sequence = last + 1
+            sequence = (self._runs << RUN_SHIFT) + 1
+        self._sequences[item.topic] = item.sequence = sequence
         if len(self._sequences) > _SEQUENCES:
             forgotten, _ = self._sequences.popitem(last=False)
             self._marks.pop(forgotten, None)

@@ -304,10 +304,10 @@ class Rooms:
         frames = Frames(data)
         left_out = _as_collection(exclude)
         if self._backend is not None:
-            exchange = self._started(self._backend)
+            publisher = self._started(self._backend).publisher
             head = head_of(self._members.ids_of(left_out), key)
-            topic = exchange.publisher.check(room, frames, head)
-            result = await exchange.publish(topic, frames, head)
+            topic = publisher.check(room, frames, head)
+            result = await publisher.publish(topic, frames, head)
             if self._backend.history is not None:
                 return result or BroadcastResult(0, 0, 0)
         result, behind = self._members.hand_out(room, frames, left_out, key)
