@@ -2,9 +2,9 @@
 
 Every process tells the others of its members as they come and go, in the room's
 own topic, so that only those hear it who follow the room. Whoever begins to
-follow a room asks, and every process answers with all of its members there, or
-with none. A process shows by its heartbeat that it lives; when that stops, its
-members have left.
+follow a room, or may have missed something of it, asks until every process has
+answered with all of its members there, or with none. A process shows by its
+heartbeat that it lives; when that stops, its members have left.
 """
 
 from __future__ import annotations
@@ -110,7 +110,10 @@ class Register:
 
     def ask(self, room: str) -> None:
         """Ask every process for its members of *room*."""
-        self._asked[room] = asyncio.get_running_loop().time(), set(self._alive)
+        self._ask(room, set(self._alive))
+
+    def _ask(self, room: str, silent: set[bytes]) -> None:
+        self._asked[room] = asyncio.get_running_loop().time(), silent
         self._publisher.announce(HEARTBEAT, Kind.ASK, room.encode("utf-8", "surrogatepass"))
 
     def forget(self, room: str) -> None:
@@ -199,6 +202,14 @@ class Register:
                 for sender, heard in list(self._alive.items()):
                     if heard < loop.time() - self._ttl:
                         self._gone(sender)
+                self._ask_again(loop.time() - self._exchange.heartbeat.interval)
+
+    def _ask_again(self, before: float) -> None:
+        """What was asked *before*, and not answered: that, or the answer, may have been lost."""
+        for room, (asked, silent) in list(self._asked.items()):
+            silent &= self._alive.keys()
+            if silent and asked <= before:
+                self._ask(room, silent)
 
     async def who(self, room: str, timeout: float) -> list[Present]:
         """Everybody in a room that is followed; waits for answers until *timeout*."""

@@ -276,6 +276,30 @@ async def test_who_joined_and_left_while_the_engine_was_not_heard_is_asked_again
         assert changes == [(True, "here"), (True, "leaves"), (False, "leaves"), (True, "comes")]
 
 
+async def test_who_is_there_is_asked_until_it_is_answered() -> None:
+    """Questions and answers wait in the queue with the rest, and can be too many for it."""
+    near = Memory()
+    far = Lossy(beside=near)
+    names = [f"room {n}" for n in range(9)]
+    options: dict[str, Any] = {"presence": True, "max_pending": 2, "heartbeat_interval": 5.0}
+    async with (
+        Rooms(near, **options) as one,
+        Rooms(far, on_gap=lambda gap: None, **options) as two,
+        opened() as (a, _),
+        opened() as (b, _),
+    ):
+        for name in names:
+            await two.join(name, a, id="here")
+        far.lose = lambda envelope: True
+        for name in names:
+            await one.join(name, b, id="comes")
+            await settled()
+        far.reconnect("", "it was deaf")
+        await pass_time(60)
+        for name in names:
+            assert [p.id for p in await two.who(name)] == ["here", "comes"], name
+
+
 async def test_an_engine_that_is_away_raises_in_time() -> None:
     backend = Lossy()
     async with Rooms(backend, publish_timeout=3.0) as rooms, opened() as (ws, peer):
