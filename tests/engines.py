@@ -59,11 +59,13 @@ class Engine:
     Args:
         command: Makes its command line, of itself.
         folder: Where it may write.
+        address: Where it listens.
     """
 
-    def __init__(self, command: Callable[[Engine], list[str]], folder: Path) -> None:
+    def __init__(self, command: Callable[[Engine], list[str]], folder: Path, address: str) -> None:
         self._command = command
         self.folder = folder
+        self.address = address
         self.port = free_port()
         self.cluster_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,13 +118,15 @@ class Engine:
 
 
 @contextlib.contextmanager
-def _running(*commands: Callable[[Engine], list[str]]) -> Iterator[list[Engine]]:
+def _running(
+    *commands: Callable[[Engine], list[str]], address: str = "127.0.0.1"
+) -> Iterator[list[Engine]]:
     """Servers, each with a folder of its own, for as long as they are needed."""
     with contextlib.ExitStack() as stack:
         engines = []
         for command in commands:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            engine = Engine(command, Path(folder))
+            engine = Engine(command, Path(folder), address)
             stack.callback(engine.kill)
             engines.append(engine)
         for engine in engines:
@@ -160,7 +164,7 @@ def _major(program: str) -> int:
 
 def _redis_command(program: str, *more: str) -> Callable[[Engine], list[str]]:
     def command(engine: Engine) -> list[str]:
-        where = ["--port", str(engine.port), "--bind", "127.0.0.1", "--dir", str(engine.folder)]
+        where = ["--port", str(engine.port), "--bind", engine.address, "--dir", str(engine.folder)]
         durable = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
         return [program, *where, *durable, *more]
 
@@ -168,7 +172,9 @@ def _redis_command(program: str, *more: str) -> Callable[[Engine], list[str]]:
 
 
 @contextlib.contextmanager
-def redis_server(*, slow_limit: int = 8 << 20, durable: bool = True) -> Iterator[Engine]:
+def redis_server(
+    *, slow_limit: int = 8 << 20, durable: bool = True, address: str = "127.0.0.1"
+) -> Iterator[Engine]:
     """
     One Redis.
 
@@ -176,10 +182,14 @@ def redis_server(*, slow_limit: int = 8 << 20, durable: bool = True) -> Iterator
         slow_limit: Bytes that may wait for one subscriber.
         durable: Whether it writes everything down at once, and loses nothing when it
             is killed; else it writes nothing down.
+        address: Where it listens.
     """
     limit = ("--client-output-buffer-limit", "pubsub", str(slow_limit), "0", "0")
     memory = () if durable else ("--appendonly", "no")
-    with _running(_redis_command(_redis_program(), *limit, *memory)) as [engine]:
+    # It asks for a password where others can reach it.
+    open_to = () if address == "127.0.0.1" else ("--protected-mode", "no")
+    command = _redis_command(_redis_program(), *limit, *memory, *open_to)
+    with _running(command, address=address) as [engine]:
         yield engine
 
 
@@ -251,20 +261,21 @@ def _nats_command(*more: str) -> Callable[[Engine], list[str]]:
         config = engine.folder / "nats.conf"
         lines = [f"jetstream {{ store_dir: {folder}, sync_interval: always }}", *more]
         config.write_text("\n".join(lines))
-        return [program, "-c", str(config), "-a", "127.0.0.1", "-p", str(engine.port)]
+        return [program, "-c", str(config), "-a", engine.address, "-p", str(engine.port)]
 
     return command
 
 
 @contextlib.contextmanager
-def nats_server(*, slow_limit: int = 64 << 20) -> Iterator[Engine]:
+def nats_server(*, slow_limit: int = 64 << 20, address: str = "127.0.0.1") -> Iterator[Engine]:
     """
     One NATS with JetStream, which writes everything down at once.
 
     Args:
         slow_limit: Bytes that may wait for one client.
+        address: Where it listens.
     """
-    with _running(_nats_command(f"max_pending: {slow_limit}")) as [engine]:
+    with _running(_nats_command(f"max_pending: {slow_limit}"), address=address) as [engine]:
         yield engine
 
 

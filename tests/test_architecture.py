@@ -32,6 +32,17 @@ FLOORS: list[set[str]] = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
+# The same within simplews.rooms: from what an engine is to what a person calls.
+ROOMS_FLOORS: list[set[str]] = [
+    {"backend", "envelope", "member", "tasks"},
+    {"feed", "members", "memory", "nats", "publishing", "redis"},
+    {"filling", "heartbeat"},
+    {"exchange"},
+    {"joining", "presence"},
+    {"rooms"},
+    {"simplews.rooms"},  # __init__.py: the public names
+]
+
 # Both only hold values, and each describes itself with the other.
 NEIGHBOURS = {frozenset({"errors", "types"})}
 
@@ -124,6 +135,19 @@ def test_arrows_point_down(path: Path) -> None:
         if other == room or frozenset({room, other}) in NEIGHBOURS:
             continue
         assert FLOOR[other] < FLOOR[room], f"{path}:{line}: {room} imports {other}"
+
+
+def test_arrows_point_down_within_rooms() -> None:
+    """From `Rooms` to the exchange, from there to its four parts, to what an engine is."""
+    floor = {name: number for number, names in enumerate(ROOMS_FLOORS) for name in names}
+    modules = [path for path in SOURCES if room_of(name_of(path)) == "rooms"]
+    assert {name_of(path).removeprefix("simplews.rooms.") for path in modules} == floor.keys()
+    for path in modules:
+        here = name_of(path).removeprefix("simplews.rooms.")
+        for module, line in imports_of(path):
+            other = module.removeprefix("simplews.rooms.")
+            if other in floor:
+                assert floor[other] < floor[here], f"{path}:{line}: {here} imports {other}"
 
 
 @every_source

@@ -101,7 +101,7 @@ def _shared_of(rooms: Rooms) -> _Shared:
     shared = _shared.get(rooms)
     if shared is None:
         shared = _shared[rooms] = _Shared()
-        rooms._gap_listeners.append(shared.missed)
+        rooms.add_gap_listener(shared.missed)
     return shared
 
 
@@ -149,9 +149,9 @@ class Session:
         max_rooms: int = 100,
         max_size: int = 1 << 20,
     ) -> None:
-        if rooms._overflow != "close":
+        if rooms.overflow != "close":
             raise ValueError(
-                f"Rooms(overflow={rooms._overflow!r}) loses messages without a word; "
+                f"Rooms(overflow={rooms.overflow!r}) loses messages without a word; "
                 f"resume needs overflow='close'"
             )
         for name, value in (("max_rooms", max_rooms), ("max_size", max_size)):
@@ -279,8 +279,8 @@ class Session:
     def _tell(self, room: str, joined: Joined) -> None:
         position = str(joined.position or NOWHERE)
         gap = None if joined.gap is None else joined.gap.reason
-        frames = Frames(make("joined", room=room, position=position, gap=gap))
-        self._rooms._members[self.ws].deliver(frames, None)
+        frame = make("joined", room=room, position=position, gap=gap)
+        self._rooms.send_nowait(self.ws, frame)
 
     async def _leave(self, frame: dict[str, Any]) -> None:
         room = text_of(frame, "room", 0, _ROOM)
@@ -335,10 +335,9 @@ class Session:
         """Why this message can never be taken."""
         if room not in self._joined:
             return "it is no member of the room"
-        backend = self._rooms._backend
-        if backend is not None:
+        if self._rooms.max_envelope is not None:
             size = len(data.encode() if isinstance(data, str) else data)
-            limit = backend.max_envelope - _AROUND
+            limit = self._rooms.max_envelope - _AROUND
             if size > limit:
                 return f"message of {size} bytes exceeds the limit of {limit} bytes"
         return None

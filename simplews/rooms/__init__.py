@@ -1,12 +1,14 @@
 """Rooms: who gets which message, in one process or through an engine in many."""
 
 from .backend import Backend, Gap, History, Position
+from .joining import Joined
 from .member import Overflow
+from .members import BroadcastResult
 from .memory import Memory
 from .nats import Nats
 from .presence import PresenceChange, Present
 from .redis import Redis
-from .rooms import BroadcastResult, Joined, Rooms
+from .rooms import Rooms
 
 __all__ = [
     "Backend",

@@ -5,7 +5,9 @@ All numbers are big-endian::
     0   1   version: 1
     1   1   kind, see `Kind`
     2   8   the sending process
-    10  8   sequence: counts what this process sends to this topic, from 1
+    10  8   sequence: counts what this process sends to this topic. The last four
+            bytes from 1; the first four are greater in every later run, which
+            begins when it is not known what became of a message
     18  1   how many members are left out; for each: 1 byte length, then its id
         2   length of the key; 0 for none
             the key: ``s`` and UTF-8, ``b`` and bytes, or ``i`` and a decimal number
@@ -22,10 +24,27 @@ import struct
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-__all__ = ["HEARTBEAT", "Envelope", "Kind", "head_of", "pack", "topic_of", "unpack"]
+from ..link.base import Frames
+
+__all__ = [
+    "HEARTBEAT",
+    "LAST_OF_RUN",
+    "RUN_SHIFT",
+    "Envelope",
+    "Kind",
+    "frames_of",
+    "head_of",
+    "pack",
+    "topic_of",
+    "unpack",
+]
 
 VERSION = 1
 _FIXED = struct.Struct(">BB8sQ")
+
+#: Where in a sequence its run stands, and its greatest number within a run.
+RUN_SHIFT = 32
+LAST_OF_RUN = (1 << RUN_SHIFT) - 1
 
 #: The topic on which every process shows that it lives. No room has a topic with ~.
 HEARTBEAT = "~heartbeat"
@@ -170,3 +189,14 @@ def _untag(tagged: bytes) -> Hashable:
     if tag == b"i":
         return int(value)
     raise ValueError(f"a key with the unknown tag {tag!r}")
+
+
+def frames_of(envelope: Envelope) -> Frames:
+    """
+    The message of an envelope.
+
+    Raises:
+        UnicodeDecodeError: It says that it is text, and is not.
+    """
+    payload = envelope.payload
+    return Frames(payload.decode() if envelope.kind is Kind.TEXT else payload)

@@ -53,7 +53,7 @@ class Member:
         id: Its name in other processes.
 
     Attributes:
-        rooms: Names of the rooms that it is in.
+        rooms: The rooms that it is in, and its info in each.
         queue: What waits for it.
     """
 
@@ -63,7 +63,7 @@ class Member:
         self.ws = ws
         self.id = id
         self._link = ws._link
-        self.rooms: set[str] = set()
+        self.rooms: dict[str, str] = {}
         self._overflow = overflow
         self._max_queue = max_queue
         self.queue: deque[tuple[Hashable, Frames]] = deque()
@@ -94,7 +94,7 @@ class Member:
         if len(queue) >= self._max_queue:
             if self._overflow == "close":
                 queue.clear()
-                self.ws._link.begin_close(_TOO_SLOW)
+                self._link.begin_close(_TOO_SLOW)
                 return Outcome.CLOSED
             outcome = Outcome.DROPPED
             if self._overflow == "drop_newest":
@@ -115,7 +115,7 @@ class Member:
 
     async def _catch_up(self) -> None:
         """Write what waits, at the peer's pace."""
-        queue, link = self.queue, self.ws._link
+        queue, link = self.queue, self._link
         try:
             while queue:
                 await link.writable()

@@ -2,9 +2,9 @@
 
 Every process tells the others of its members as they come and go, in the room's
 own topic, so that only those hear it who follow the room. Whoever begins to
-follow a room asks, and every process answers with all of its members there, or
-with none. A process shows by its heartbeat that it lives; when that stops, its
-members have left.
+follow a room, or may have missed something of it, asks until every process has
+answered with all of its members there, or with none. A process shows by its
+heartbeat that it lives; when that stops, its members have left.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class Register:
         logger: logging.Logger,
     ) -> None:
         self._exchange = exchange
+        self._publisher = exchange.publisher
         self._local = local
         self._on_change = on_change
         self._log = logger
@@ -89,10 +90,10 @@ class Register:
         self._asked: dict[str, tuple[float, set[bytes]]] = {}
         self._news = asyncio.Event()
         # Two heartbeats may be lost, and the third may take its time.
-        self._ttl = 2 * exchange.heartbeat_interval + exchange.heartbeat_timeout
+        self._ttl = 2 * exchange.heartbeat.interval + exchange.heartbeat.timeout
         loop = asyncio.get_running_loop()
         # Until then there may be processes that have not been heard of.
-        self._acquainted = loop.time() + exchange.heartbeat_interval + exchange.heartbeat_timeout
+        self._acquainted = loop.time() + exchange.heartbeat.interval + exchange.heartbeat.timeout
         exchange.spawn(self._expire())
 
     # ---------------------------------------------------------------- our own
@@ -109,8 +110,11 @@ class Register:
 
     def ask(self, room: str) -> None:
         """Ask every process for its members of *room*."""
-        self._asked[room] = asyncio.get_running_loop().time(), set(self._alive)
-        self._exchange.announce(HEARTBEAT, Kind.ASK, room.encode("utf-8", "surrogatepass"))
+        self._ask(room, set(self._alive))
+
+    def _ask(self, room: str, silent: set[bytes]) -> None:
+        self._asked[room] = asyncio.get_running_loop().time(), silent
+        self._publisher.announce(HEARTBEAT, Kind.ASK, room.encode("utf-8", "surrogatepass"))
 
     def forget(self, room: str) -> None:
         """It is followed no longer."""
@@ -124,7 +128,7 @@ class Register:
             self._tell(room, kind, members[start : start + _CHUNK], start + _CHUNK < len(members))
 
     def _tell(self, room: str, kind: Kind, members: list[Present], more: bool = False) -> None:
-        self._exchange.announce(topic_of(room), kind, bytes([more]) + _pack(members))
+        self._publisher.announce(topic_of(room), kind, bytes([more]) + _pack(members))
 
     # ------------------------------------------------------------- the others'
 
@@ -166,11 +170,11 @@ class Register:
         now = asyncio.get_running_loop().time()
         if sender not in self._alive:
             # It does not know us either.
-            self._exchange.announce(HEARTBEAT, Kind.ALIVE, b"")
+            self._publisher.announce(HEARTBEAT, Kind.ALIVE, b"")
             # It was there when we asked, unless that is longer ago than its first
             # heartbeat; then it began with no members, and has told of each.
             for asked, silent in self._asked.values():
-                if asked > now - self._exchange.heartbeat_interval:
+                if asked > now - self._exchange.heartbeat.interval:
                     silent.add(sender)
         self._alive[sender] = now
 
@@ -192,12 +196,20 @@ class Register:
     async def _expire(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._exchange.heartbeat_interval)
+            await asyncio.sleep(self._exchange.heartbeat.interval)
             # While we are deaf ourselves, that nobody is heard says nothing.
             if self._exchange.backend.connected:
                 for sender, heard in list(self._alive.items()):
                     if heard < loop.time() - self._ttl:
                         self._gone(sender)
+                self._ask_again(loop.time() - self._exchange.heartbeat.interval)
+
+    def _ask_again(self, before: float) -> None:
+        """What was asked *before*, and not answered: that, or the answer, may have been lost."""
+        for room, (asked, silent) in list(self._asked.items()):
+            silent &= self._alive.keys()
+            if silent and asked <= before:
+                self._ask(room, silent)
 
     async def who(self, room: str, timeout: float) -> list[Present]:
         """Everybody in a room that is followed; waits for answers until *timeout*."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
-from collections.abc import Callable, Collection, Generator, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable
 from types import TracebackType
 from typing import Any
 
@@ -16,44 +14,18 @@ from ..errors import ConnectionClosed, WebSocketRuntimeError
 from ..link.base import Data, Frames
 from ..types import Close, CloseCode
 from .backend import Backend, Gap, Position
-from .envelope import Envelope, head_of, unpack
-from .exchange import Exchange, Feed, WhenAway, check_when_away, frames_of
-from .member import Member, Outcome, Overflow, check_overflow
+from .envelope import Envelope, head_of
+from .exchange import Exchange
+from .feed import Feed
+from .joining import Joined, Membership, replay
+from .member import Member, Overflow, check_overflow
+from .members import BroadcastResult, Members, Wrap, check_open
 from .presence import PresenceChange, Present, Register, check_present
+from .publishing import WhenAway, check_when_away
 
-__all__ = ["BroadcastResult", "Joined", "Membership", "Rooms", "Wrap"]
+__all__ = ["Rooms"]
 
 _log = logging.getLogger("simplews.rooms")
-
-#: What a member can have done to every message before it gets it: the frames of
-#: the message and its position (None without history) → the frames to write.
-#: Members that give the same function share what it returns.
-Wrap = Callable[[Frames, Position | None], Frames]
-
-# Messages of a history read at once for one member.
-_PAGE = 100
-# How often a member may fall behind the room while it reads the history.
-_CATCH_UPS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class BroadcastResult:
-    """
-    What became of a broadcast, counted over this process's members of the room.
-
-    Attributes:
-        delivered: Members to whom it was written, or for whom it waits.
-        dropped: Members for whom a message, this one or an older, was dropped
-            because they are behind.
-        closed: Members whose connection has ended, or was closed for being behind.
-    """
-
-    delivered: int
-    dropped: int
-    closed: int
-
-
-_DELIVERED = Outcome.DELIVERED  # enums are slow to look into, for every member
 
 
 class Rooms:
@@ -132,10 +104,7 @@ class Rooms:
         ):
             if not seconds > 0:
                 raise ValueError(f"{name} must be positive, not {seconds}")
-        self._overflow: Overflow = check_overflow(overflow)
-        self._max_queue = max_queue
-        self._rooms: dict[str, dict[AioBase, Member]] = {}
-        self._members: dict[AioBase, Member] = {}
+        self._members = Members(check_overflow(overflow), max_queue, self._left)
         self._backend = backend
         self._on_gap = on_gap
         self._exchange_options: dict[str, Any] = {
@@ -152,10 +121,6 @@ class Rooms:
         self._register: Register | None = None
         self._closed = False
         self._feeds: dict[str, Feed] = {}
-        self._by_id: dict[str, AioBase] = {}
-        self._infos: dict[tuple[str, AioBase], str] = {}
-        self._wraps: dict[str, dict[AioBase, Wrap]] = {}
-        #: Called with every gap, before *on_gap*.
         self._gap_listeners: list[Callable[[Gap], object]] = []
 
     # ------------------------------------------------------------------ its life
@@ -220,6 +185,7 @@ class Rooms:
                 on_message=self._arrived,
                 on_gap=self._missed,
                 on_presence=self._heard,
+                on_lost=self._ask,
                 logger=_log,
                 **self._exchange_options,
             )
@@ -272,11 +238,13 @@ class Rooms:
         check_present(id, info)
         if isinstance(since, str):
             since = Position.parse(since)
-        return Membership(self, room, ws, since, id, info, wrap)
+        return Membership(
+            room, ws, since, id, info, wrap, enter=self._enter, leave=self._members.remove
+        )
 
     async def leave(self, room: str, ws: AioBase) -> None:
         """End the membership; nothing happens if there is none."""
-        self._leave(room, ws)
+        self._members.remove(room, ws)
 
     def close_members(self, room: str, code: int = 1012, reason: str = "") -> None:
         """
@@ -336,85 +304,39 @@ class Rooms:
         frames = Frames(data)
         left_out = _as_collection(exclude)
         if self._backend is not None:
-            exchange = self._started(self._backend)
-            ids = [self._members[ws].id for ws in left_out if ws in self._members]
-            head = head_of(ids, key)
-            topic = exchange.check(room, frames, head)
-            result = await exchange.publish(topic, frames, head)
+            publisher = self._started(self._backend).publisher
+            head = head_of(self._members.ids_of(left_out), key)
+            topic = publisher.check(room, frames, head)
+            result = await publisher.publish(topic, frames, head)
             if self._backend.history is not None:
                 return result or BroadcastResult(0, 0, 0)
-        result, behind = self._hand_out(room, frames, left_out, key)
+        result, behind = self._members.hand_out(room, frames, left_out, key)
         if behind:
             await asyncio.sleep(0)
         return result
 
-    def _hand_out(
-        self,
-        room: str,
-        frames: Frames,
-        left_out: Collection[AioBase],
-        key: Hashable,
-        position: Position | None = None,
-    ) -> tuple[BroadcastResult, bool]:
-        """Write to the members here; also whether one of them is behind."""
-        # A copy: a member that turns out to be closed leaves meanwhile.
-        members = list(self._rooms.get(room, {}).items())
-        wraps = self._wraps.get(room)
-        if not wraps:
-            return self._write_all(members, frames, left_out, key)
-        groups: dict[Wrap | None, list[tuple[AioBase, Member]]] = {}
-        for item in members:
-            groups.setdefault(wraps.get(item[0]), []).append(item)
-        delivered = dropped = closed = 0
-        behind = False
-        for wrap, group in groups.items():
-            try:
-                wrapped = frames if wrap is None else wrap(frames, position)
-            except Exception:
-                # They would miss it in silence.
-                _log.exception("wrap failed; its members in room %r are closed", room)
-                closed += len(group)
-                for ws, _ in group:
-                    ws.abort()
-                continue
-            result, late = self._write_all(group, wrapped, left_out, key)
-            delivered += result.delivered
-            dropped += result.dropped
-            closed += result.closed
-            behind = behind or late
-        return BroadcastResult(delivered, dropped, closed), behind
+    def send_nowait(self, ws: AioBase, data: Data) -> None:
+        """
+        Send to one member, behind all that waits for it; never waits.
 
-    def _write_all(
-        self,
-        members: list[tuple[AioBase, Member]],
-        frames: Frames,
-        left_out: Collection[AioBase],
-        key: Hashable,
-    ) -> tuple[BroadcastResult, bool]:
-        """The same frames to all of them."""
-        delivered = dropped = closed = 0
-        behind = False
-        for ws, member in members:
-            if left_out and ws in left_out:
-                continue
-            outcome = member.deliver(frames, key)
-            if outcome is _DELIVERED:
-                delivered += 1
-            elif outcome is Outcome.CLOSED:
-                closed += 1
-                self._gone(ws)
-                continue
-            else:
-                dropped += 1
-            if member.queue:
-                behind = True
-        return BroadcastResult(delivered, dropped, closed), behind
+        After ``await rooms.join(...)``, say, it is behind what that wrote and
+        before all that is broadcast from then on. Nothing happens if *ws* is in
+        no room; if its queue is full, *overflow* decides.
+
+        Args:
+            ws: A member of any room.
+            data: ``str`` for a text message, bytes-like for a binary one.
+
+        Raises:
+            TypeError: *data* is no message.
+        """
+        self._members.send(ws, Frames(data))
 
     # ----------------------------------------------------------------- presence
 
     def presence(self, room: str) -> tuple[AioBase, ...]:
         """The members of *room* in this process, in the order in which they joined."""
-        return tuple(self._rooms.get(room, ()))
+        return tuple(member.ws for member in self._members.of(room))
 
     async def who(self, room: str, *, timeout: float = 1.0) -> list[Present]:
         """
@@ -446,70 +368,78 @@ class Rooms:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the rooms that have members in this process."""
-        return tuple(self._rooms)
+        return self._members.names
+
+    # ------------------------------------------------- for what is built on rooms
+
+    @property
+    def overflow(self) -> Overflow:
+        """What happens to a member whose queue is full."""
+        return self._members.overflow
+
+    @property
+    def max_envelope(self) -> int | None:
+        """Bytes that the engine carries at once, a message and what is around it."""
+        return None if self._backend is None else self._backend.max_envelope
+
+    def add_gap_listener(self, listener: Callable[[Gap], object]) -> None:
+        """Call *listener* with every gap, before *on_gap*, for as long as the rooms live."""
+        self._gap_listeners.append(listener)
 
     # ---------------------------------------------------------------- inside
 
-    def _check(self, ws: AioBase) -> None:
-        """Refuse what is no open connection."""
-        if not isinstance(ws, AioBase):
-            raise TypeError(
-                f"join() takes an AioServer or AioClient, not {type(ws).__name__}; "
-                f"AioServer.accept(asgi=...) makes one of a WebSocket of ASGI"
-            )
-        ending = ws._link.ending
-        if ending is not None:
-            raise ConnectionClosed(ending)
-        ws._link.flush()  # refuses a connection that was never opened
+    async def _enter(self, membership: Membership) -> tuple[Joined, bool]:
+        """Join; also whether it was no member before."""
+        if self._backend is not None:
+            return await self._enter_through(self._backend, membership)
+        room, since = membership.room, membership.since
+        _, new = self._members.add(
+            room, membership.ws, membership.id, membership.info, membership.wrap
+        )
+        gap = None
+        if since is not None:
+            gap = Gap(room, 0.0, time.time(), "there is no history", since)
+        return Joined(None, 0, gap), new
 
-    def _join(self, room: str, ws: AioBase, id: str | None, wrap: Wrap | None) -> bool:
-        """Whether *ws* was no member before."""
-        self._check(ws)
-        member = self._members.get(ws)
-        if member is not None and id not in (None, member.id):
-            raise ValueError(f"it is already a member of rooms as {member.id!r}, not {id!r}")
-        if member is None:
-            member = Member(ws, self._overflow, self._max_queue, id or secrets.token_hex(8))
-            self._members[ws] = member
-            self._by_id[member.id] = ws
-            ws.add_cleanup(lambda: self._gone(ws))
-        if room in member.rooms:
-            return False
-        member.rooms.add(room)
-        self._rooms.setdefault(room, {})[ws] = member
-        if wrap is not None:
-            self._wraps.setdefault(room, {})[ws] = wrap
-        return True
+    async def _enter_through(self, backend: Backend, membership: Membership) -> tuple[Joined, bool]:
+        """Join a room that other processes have members of, too."""
+        room, ws, since = membership.room, membership.ws, membership.since
+        new = False
 
-    def _leave(self, room: str, ws: AioBase) -> None:
-        member = self._members.get(ws)
-        if member is None or room not in member.rooms:
-            return
-        member.rooms.discard(room)
-        members = self._rooms[room]
-        del members[ws]
-        if not members:
-            del self._rooms[room]
-        if room in self._wraps:
-            self._wraps[room].pop(ws, None)
-            if not self._wraps[room]:
-                del self._wraps[room]
-        info = self._infos.pop((room, ws), "")
+        def add() -> Member:
+            nonlocal new
+            info = membership.info
+            member, new = self._members.add(room, ws, membership.id, info, membership.wrap)
+            if new and self._register is not None:
+                self._register.joined(room, self._describe(member, info))
+            return member
+
+        check_open(ws)
+        exchange = self._started(backend)
+        feed = await self._follow(exchange, room)
+        try:
+            joined = Joined(feed.position, 0, None)
+            member = self._members.get(room, ws)
+            if member is None and since is not None:
+                joined = await replay(exchange, feed, membership, since, add)
+            elif member is None:
+                add()
+        except BaseException:
+            if new:
+                self._members.remove(room, ws)
+            else:
+                self._unfollow(exchange, feed)
+            raise
+        if not new:
+            self._unfollow(exchange, feed)
+        return joined, new
+
+    def _left(self, room: str, member: Member, info: str) -> None:
+        """A membership has ended."""
         if self._exchange is not None and not self._closed:
             if self._register is not None:
                 self._register.left(room, self._describe(member, info))
             self._unfollow(self._exchange, self._feeds[room])
-
-    def _gone(self, ws: AioBase) -> None:
-        """The connection has ended."""
-        member = self._members.get(ws)
-        if member is not None:
-            for room in list(member.rooms):
-                self._leave(room, ws)
-            member.forget()
-            del self._members[ws]
-            if self._by_id.get(member.id) is ws:
-                del self._by_id[member.id]
 
     # ---------------------------------------------------- what is between processes
 
@@ -517,8 +447,7 @@ class Rooms:
         feed = await exchange.follow(room)
         if self._feeds.get(room) is not feed:
             self._feeds[room] = feed
-            if self._register is not None:
-                self._register.ask(room)
+            self._ask(room)
         return feed
 
     def _unfollow(self, exchange: Exchange, feed: Feed) -> None:
@@ -528,101 +457,12 @@ class Rooms:
             if self._register is not None:
                 self._register.forget(feed.room)
 
-    async def _join_through(self, backend: Backend, membership: Membership) -> tuple[bool, Joined]:
-        """Join a room that other processes have members of, too."""
-        room, ws, wrap = membership.room, membership.ws, membership.wrap
-        self._check(ws)
-        exchange = self._started(backend)
-        feed = await self._follow(exchange, room)
-        new = False
-        try:
-            joined = Joined(feed.position, 0, None)
-            member = self._members.get(ws)
-            if member is not None and room in member.rooms:
-                return False, joined
-            if membership.since is not None:
-                joined = await self._replay(exchange, feed, membership, membership.since)
-            else:
-                new = self._join(room, ws, membership.id, wrap)
-            new = new or ws in self._rooms.get(room, ())
-        finally:
-            if not new:
-                self._unfollow(exchange, feed)
-        if self._register is not None:
-            self._infos[room, ws] = membership.info
-            self._register.joined(room, self._describe(self._members[ws], membership.info))
-        return new, joined
-
-    async def _replay(
-        self, exchange: Exchange, feed: Feed, membership: Membership, since: Position
-    ) -> Joined:
-        """Write what the member missed, and join at the very place where that ends."""
-        room, ws = membership.room, membership.ws
-        began = feed.position
-        if began is None:
-            return self._join_with_gap(membership, since, "there is no history")
-        if began.epoch == since.epoch and began.offset < since.offset:
-            # Another process was quicker than this one.
-            await exchange.refill(feed)
-        written = 0
-        at = since
-        with exchange.remembering(feed):
-            for _ in range(_CATCH_UPS):
-                page = await exchange.backend.read(feed.topic, at, _PAGE)
-                if not page.complete:
-                    return self._join_with_gap(membership, since, "the history does not reach back")
-                exchange.advance_to(feed, page.entries, at)
-                for position, data in page.entries:
-                    written += await self._write(membership, data, position)
-                    at = position
-                if page.more:
-                    continue
-                if feed.position is None or feed.position.epoch != at.epoch:
-                    break
-                if at.offset >= feed.recent_from:
-                    # From here on nothing waits: no message can come in between.
-                    self._join(room, ws, membership.id, membership.wrap)
-                    member = self._members[ws]
-                    for position, frames, envelope in list(feed.recent):
-                        if position.offset > at.offset and member.id not in envelope.excluded:
-                            if membership.wrap is not None:
-                                frames = membership.wrap(frames, position)
-                            member.deliver(frames, envelope.key)
-                            written += 1
-                    return Joined(feed.position, written, None)
-        return self._join_with_gap(membership, at, "the room is faster than the connection")
-
-    def _join_with_gap(self, membership: Membership, since: Position, reason: str) -> Joined:
-        self._join(membership.room, membership.ws, membership.id, membership.wrap)
-        now = time.time()
-        feed = self._feeds[membership.room]
-        return Joined(feed.position, 0, Gap(membership.room, 0.0, now, reason, since))
-
-    async def _write(self, membership: Membership, data: bytes, position: Position) -> int:
-        """One message of the history, at the pace of the member; how many that were."""
-        try:
-            envelope = unpack(data)
-            frames = frames_of(envelope)
-        except ValueError as error:
-            _log.warning("what is in the history of %r is no message: %s", membership.room, error)
-            return 0
-        if membership.id is not None and membership.id in envelope.excluded:
-            return 0
-        if membership.wrap is not None:
-            frames = membership.wrap(frames, position)
-        link = membership.ws._link
-        while not link.write_frames(frames):
-            await link.writable()
-        return 1
-
     def _arrived(
         self, room: str, frames: Frames, envelope: Envelope, position: Position | None
     ) -> BroadcastResult:
         """A message from the engine."""
-        left_out: tuple[AioBase, ...] = ()
-        if envelope.excluded:
-            left_out = tuple(self._by_id[one] for one in envelope.excluded if one in self._by_id)
-        return self._hand_out(room, frames, left_out, envelope.key, position)[0]
+        left_out = self._members.with_ids(envelope.excluded) if envelope.excluded else ()
+        return self._members.hand_out(room, frames, left_out, envelope.key, position)[0]
 
     def _missed(self, gap: Gap) -> None:
         for listener in self._gap_listeners:
@@ -636,86 +476,16 @@ class Rooms:
         if self._register is not None:
             self._register.heard(room, envelope)
 
+    def _ask(self, room: str) -> None:
+        if self._register is not None:
+            self._register.ask(room)
+
     def _describe(self, member: Member, info: str) -> Present:
         process = "" if self._exchange is None else self._exchange.process.hex()
         return Present(process, member.id, info)
 
     def _present(self, room: str) -> list[Present]:
-        return [
-            self._describe(member, self._infos.get((room, ws), ""))
-            for ws, member in self._rooms.get(room, {}).items()
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """
-    What came of a `Rooms.join`.
-
-    Attributes:
-        position: With history: the member gets what comes after it.
-        recovered: Messages that were written because of *since*.
-        gap: With *since*: None if nothing is missing. Otherwise the member gets
-            what comes from now on, and has to begin anew; ``gap.since`` is 0.
-    """
-
-    position: Position | None
-    recovered: int
-    gap: Gap | None
-
-
-class Membership:
-    """What `Rooms.join` returns: await it, or enter it to leave at the end."""
-
-    __slots__ = ("_joined", "_rooms", "id", "info", "room", "since", "wrap", "ws")
-
-    def __init__(
-        self,
-        rooms: Rooms,
-        room: str,
-        ws: AioBase,
-        since: Position | None,
-        id: str | None,
-        info: str,
-        wrap: Wrap | None,
-    ) -> None:
-        self._rooms = rooms
-        self.room = room
-        self.ws = ws
-        self.since = since
-        self.id = id
-        self.info = info
-        self.wrap = wrap
-        self._joined = False
-
-    def __await__(self) -> Generator[Any, Any, Joined]:
-        return self._enter().__await__()
-
-    async def _enter(self) -> Joined:
-        rooms = self._rooms
-        if rooms._backend is not None:
-            self._joined, joined = await rooms._join_through(rooms._backend, self)
-            return joined
-        self._joined = rooms._join(self.room, self.ws, self.id, self.wrap)
-        if self._joined and self.info:
-            rooms._infos[self.room, self.ws] = self.info
-        gap = None
-        if self.since is not None:
-            gap = Gap(self.room, 0.0, time.time(), "there is no history", self.since)
-        return Joined(None, 0, gap)
-
-    async def __aenter__(self) -> Joined:
-        return await self._enter()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # An outer block that joined the same room leaves it, not this one.
-        if self._joined:
-            await self._rooms.leave(self.room, self.ws)
+        return [self._describe(member, member.rooms[room]) for member in self._members.of(room)]
 
 
 def _as_collection(exclude: AioBase | Collection[AioBase] | None) -> Collection[AioBase]:

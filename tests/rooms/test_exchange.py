@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -11,10 +11,10 @@ import pytest
 from simplews import BackendUnavailable, BroadcastResult, Rooms
 from simplews.link.base import Frames
 from simplews.rooms import Gap, History, Memory, Position
-from simplews.rooms.backend import Lost, Outgoing
+from simplews.rooms.backend import Lost, Outgoing, Page
 from simplews.rooms.envelope import Kind, pack, unpack
 
-from ..peer import TEXT, opened
+from ..peer import TEXT, opened, settled
 
 HISTORY = History(length=50, age=60)
 
@@ -190,6 +190,116 @@ async def test_a_deaf_subscription_is_found_by_the_heartbeat() -> None:
             assert far.made_again == 1
 
 
+class Slow(Memory):
+    """An engine that takes longer, for what is sent while *late* is a list, than anybody waits."""
+
+    late: list[Outgoing] | None = None
+
+    async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Exception | None]:
+        if self.late is None:
+            return await super().publish(batch)
+        self.late += batch
+        raise BackendUnavailable("no answer")
+
+
+@pytest.mark.parametrize("history", [None, HISTORY], ids=["live", "history"])
+async def test_a_message_given_up_that_arrives_late_is_no_gap_and_hides_nothing(
+    history: History | None,
+) -> None:
+    """The kernel, say, still had it when the connection to the engine was made again."""
+    gaps: list[Gap] = []
+    near = Slow(history)
+    far = Memory(beside=near)
+    async with Rooms(near) as one, Rooms(far, on_gap=gaps.append) as two, opened() as (ws, peer):
+        await two.join("room", ws)
+        for n in range(4):
+            await one.broadcast("room", str(n))
+        near.late = late = []
+        with pytest.raises(BackendUnavailable):
+            await one.broadcast("room", "100")
+        near.late = None
+        await one.broadcast("room", "4")
+        await near.publish(late)
+        for n in range(5, 10):
+            await one.broadcast("room", str(n))
+        got = await numbers(peer, 10 if history is None else 11)
+        assert [n for n in got if n != 100] == list(range(10))
+    assert not gaps
+
+
+async def test_the_first_message_after_one_that_was_given_up_is_missed_too() -> None:
+    gaps: list[Gap] = []
+    near = Slow()
+    far = Lossy(beside=near)
+    async with Rooms(near) as one, Rooms(far, on_gap=gaps.append) as two, opened() as (ws, peer):
+        await two.join("room", ws)
+        for n in range(4):
+            await one.broadcast("room", str(n))
+        near.late = []
+        with pytest.raises(BackendUnavailable):
+            await one.broadcast("room", "100")
+        near.late = None
+        far.lose = number(4)
+        for n in range(4, 8):
+            await one.broadcast("room", str(n))
+        assert await numbers(peer, 7) == [0, 1, 2, 3, 5, 6, 7]
+    assert len(gaps) == 1
+
+
+async def test_who_joined_and_left_while_the_engine_was_not_heard_is_asked_again() -> None:
+    """Nothing else would ever tell: a process speaks of its members as they come and go."""
+    near = Memory()
+    far = Lossy(beside=near)
+    changes: list[tuple[bool, str]] = []
+    options: dict[str, Any] = {"heartbeat_interval": 30.0, "heartbeat_timeout": 10.0}
+    async with (
+        Rooms(near, presence=True, **options) as one,
+        Rooms(
+            far,
+            on_gap=lambda gap: None,
+            on_presence=lambda change: changes.append((change.joined, change.member.id)),
+            **options,
+        ) as two,
+        opened() as (a, _),
+        opened() as (b, _),
+        opened() as (c, _),
+    ):
+        await two.join("room", a, id="here")
+        await one.join("room", b, id="leaves")
+        assert {p.id for p in await two.who("room", timeout=60)} == {"here", "leaves"}
+        far.lose = lambda envelope: True
+        await one.leave("room", b)
+        await one.join("room", c, id="comes")
+        await pass_time(41)
+        assert far.made_again == 1
+        assert {p.id for p in await two.who("room", timeout=60)} == {"here", "comes"}
+        assert changes == [(True, "here"), (True, "leaves"), (False, "leaves"), (True, "comes")]
+
+
+async def test_who_is_there_is_asked_until_it_is_answered() -> None:
+    """Questions and answers wait in the queue with the rest, and can be too many for it."""
+    near = Memory()
+    far = Lossy(beside=near)
+    names = [f"room {n}" for n in range(9)]
+    options: dict[str, Any] = {"presence": True, "max_pending": 2, "heartbeat_interval": 5.0}
+    async with (
+        Rooms(near, **options) as one,
+        Rooms(far, on_gap=lambda gap: None, **options) as two,
+        opened() as (a, _),
+        opened() as (b, _),
+    ):
+        for name in names:
+            await two.join(name, a, id="here")
+        far.lose = lambda envelope: True
+        for name in names:
+            await one.join(name, b, id="comes")
+            await settled()
+        far.reconnect("", "it was deaf")
+        await pass_time(60)
+        for name in names:
+            assert [p.id for p in await two.who(name)] == ["here", "comes"], name
+
+
 async def test_an_engine_that_is_away_raises_in_time() -> None:
     backend = Lossy()
     async with Rooms(backend, publish_timeout=3.0) as rooms, opened() as (ws, peer):
@@ -305,6 +415,42 @@ async def test_a_wrap_that_fails_closes_its_members_only() -> None:
             assert await rooms.broadcast("room", "1") == BroadcastResult(1, 0, 1)
             assert not a.connected
             assert await numbers(peer, 1) == [1]
+
+
+class Busy(Memory):
+    """An engine that does something else while a history is read."""
+
+    meanwhile: Callable[[], Coroutine[Any, Any, object]] | None = None
+
+    async def read(self, *args: Any) -> Page:
+        page = await super().read(*args)
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+        return page
+
+
+async def test_a_wrap_that_fails_at_the_end_of_a_join_leaves_no_member() -> None:
+    """The room has grown while the history was read, and its last message is too much."""
+
+    def wrap(frames: Frames, position: Position | None) -> Frames:
+        if frames.data == "2":
+            raise RuntimeError("wrapped wrongly")
+        return frames
+
+    backend = Busy(HISTORY)
+    async with Rooms(backend) as rooms, opened() as (a, peer), opened() as (b, _):
+        joined = await rooms.join("room", a)
+        await rooms.broadcast("room", "1")
+        backend.meanwhile = lambda: rooms.broadcast("room", "2")
+        with pytest.raises(RuntimeError, match="wrapped wrongly"):
+            await rooms.join("room", b, since=joined.position, wrap=wrap)
+        assert rooms.presence("room") == (a,)
+        # Nor is the room forgotten, which has a member.
+        await rooms.leave("room", b)
+        await settled()
+        assert await rooms.broadcast("room", "3") == BroadcastResult(1, 0, 0)
+        assert await numbers(peer, 3) == [1, 2, 3]
 
 
 async def test_one_connection_has_one_id() -> None:

@@ -115,6 +115,26 @@ async def test_what_a_member_that_is_behind_gets_in_the_end(overflow: Any) -> No
         assert await drain(peer) == [(TEXT, b"on")]
 
 
+async def test_what_is_sent_to_one_member_keeps_its_place() -> None:
+    """Behind what waits for it already, and before what is broadcast later."""
+    rooms = Rooms(overflow="latest")
+    async with members(rooms, 2) as pairs, opened() as (stranger, nothing):
+        (ws, peer), (_, other) = pairs
+        reading = asyncio.ensure_future(drain(other))
+        await stall(rooms, ws)
+        for n in range(3):
+            await rooms.broadcast("room", f"all {n}", key=n)
+            rooms.send_nowait(ws, f"one {n}")
+        rooms.send_nowait(stranger, "it is in no room")
+        found = await drain(peer)
+        expected = [f"{who} {n}".encode() for n in range(3) for who in ("all", "one")]
+        assert found[-6:] == [(TEXT, text) for text in expected]
+        assert (await reading)[-3:] == [(TEXT, f"all {n}".encode()) for n in range(3)]
+        assert await drain(nothing) == []
+        with pytest.raises(TypeError):
+            rooms.send_nowait(ws, 1)  # type: ignore[arg-type]
+
+
 async def test_latest_with_more_keys_than_room_drops_the_oldest() -> None:
     rooms = Rooms(overflow="latest", max_queue=3)
     async with members(rooms, 1) as [(ws, peer)]:
