@@ -23,6 +23,7 @@ MODULES = {
     "simplews.link.direct": "simplews/link/direct.pyx",
     "simplews.link.outbox": "simplews/link/outbox.py",
     "simplews.link.wire": "simplews/link/wire.py",
+    "simplews.rooms.member": "simplews/rooms/member.py",
 }
 
 WISH = os.environ.get("SIMPLEWS_SPEEDUPS", "")

@@ -17,6 +17,7 @@ MODULES = (
     "simplews.link.direct",
     "simplews.link.outbox",
     "simplews.link.wire",
+    "simplews.rooms.member",
 )
 
 

@@ -61,4 +61,6 @@ cdef class WireLink:
     cdef object _limit_reads(self, Py_ssize_t size)
     @cython.locals(size=Py_ssize_t, opcode=int)
     cpdef bint send_nowait(self, object data, object compress) except -1
+    @cython.locals(size=Py_ssize_t)
+    cpdef bint write_frames(self, object frames) except -1
     cpdef object flush(self)

@@ -1,5 +1,10 @@
 """Rooms: who gets which message, in one process or through an engine in many."""
 
+from ..speedups import ignore_compiled, wanted
+
+if not wanted():
+    ignore_compiled(__path__[0])
+
 from .backend import Backend, Gap, History, Position
 from .joining import Joined
 from .member import Overflow

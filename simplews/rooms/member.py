@@ -1,19 +1,23 @@
-"""One connection as a member of rooms: what waits for it while it is behind."""
+"""One connection as a member of rooms: what waits for it while it is behind.
+
+It may run compiled, for a broadcast goes through it once for every member.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import enum
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from typing import Literal, get_args
 
 from ..connection import AioBase
 from ..errors import ConnectionClosed
 from ..link.base import Frames
+from ..link.wire import WireLink
 from ..types import Close, CloseCode
 
-__all__ = ["Member", "Outcome", "Overflow", "check_overflow"]
+__all__ = ["Member", "Outcome", "Overflow", "check_overflow", "write_all"]
 
 #: What happens to a member whose queue is full; see `Rooms`.
 Overflow = Literal["close", "drop_oldest", "drop_newest", "latest"]
@@ -29,7 +33,10 @@ class Outcome(enum.Enum):
     CLOSED = enum.auto()
 
 
+# Enums are slow to look into, for every member.
 _DELIVERED = Outcome.DELIVERED
+_DROPPED = Outcome.DROPPED
+_CLOSED = Outcome.CLOSED
 
 
 def check_overflow(overflow: str) -> Overflow:
@@ -57,12 +64,14 @@ class Member:
         queue: What waits for it.
     """
 
-    __slots__ = ("_link", "_max_queue", "_overflow", "_task", "id", "queue", "rooms", "ws")
+    __slots__ = ("_link", "_max_queue", "_overflow", "_task", "_wire", "id", "queue", "rooms", "ws")
 
     def __init__(self, ws: AioBase, overflow: Overflow, max_queue: int, id: str) -> None:
         self.ws = ws
         self.id = id
-        self._link = ws._link
+        self._link = link = ws._link
+        # The same, where it is of the one kind that compiled code calls straight.
+        self._wire = link if isinstance(link, WireLink) else None
         self.rooms: dict[str, str] = {}
         self._overflow = overflow
         self._max_queue = max_queue
@@ -72,13 +81,18 @@ class Member:
     def deliver(self, frames: Frames, key: Hashable) -> Outcome:
         """Write *frames*, or queue them if the connection is behind. Never waits."""
         try:
-            if not self.queue and self._link.write_frames(frames):
-                return _DELIVERED
+            if not self.queue:
+                if self._wire is not None:
+                    written = self._wire.write_frames(frames)
+                else:
+                    written = self._link.write_frames(frames)
+                if written:
+                    return _DELIVERED
         except ConnectionClosed:
-            return Outcome.CLOSED
+            return _CLOSED
         except Exception:
             self._failed()
-            return Outcome.CLOSED
+            return _CLOSED
         return self._enqueue(frames, key)
 
     def _failed(self) -> None:
@@ -89,14 +103,14 @@ class Member:
     def _enqueue(self, frames: Frames, key: Hashable) -> Outcome:
         queue = self.queue
         if self._overflow == "latest" and self._replace(frames, key):
-            return Outcome.DELIVERED
-        outcome = Outcome.DELIVERED
+            return _DELIVERED
+        outcome = _DELIVERED
         if len(queue) >= self._max_queue:
             if self._overflow == "close":
                 queue.clear()
                 self._link.begin_close(_TOO_SLOW)
-                return Outcome.CLOSED
-            outcome = Outcome.DROPPED
+                return _CLOSED
+            outcome = _DROPPED
             if self._overflow == "drop_newest":
                 return outcome
             queue.popleft()
@@ -134,3 +148,32 @@ class Member:
         self.queue.clear()
         if self._task is not None:
             self._task.cancel()
+
+
+def write_all(
+    members: list[Member], frames: Frames, left_out: Collection[AioBase], key: Hashable
+) -> tuple[int, int, list[AioBase], bool]:
+    """
+    Deliver the same frames to all of *members*.
+
+    Returns:
+        To how many; for how many a message was dropped; the connections that have
+        ended; whether one is behind.
+    """
+    delivered = dropped = 0
+    closed: list[AioBase] = []
+    behind = False
+    for member in members:
+        if left_out and member.ws in left_out:
+            continue
+        outcome = member.deliver(frames, key)
+        if outcome is _CLOSED:
+            closed.append(member.ws)
+            continue
+        if outcome is _DELIVERED:
+            delivered += 1
+        else:
+            dropped += 1
+        if member.queue:
+            behind = True
+    return delivered, dropped, closed, behind

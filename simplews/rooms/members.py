@@ -11,7 +11,7 @@ from ..connection import AioBase
 from ..errors import ConnectionClosed
 from ..link.base import Frames
 from .backend import Position
-from .member import Member, Outcome, Overflow
+from .member import Member, Outcome, Overflow, write_all
 
 __all__ = ["BroadcastResult", "Members", "Wrap", "check_open"]
 
@@ -21,8 +21,6 @@ _log = logging.getLogger("simplews.rooms")
 #: the message and its position (None without history) → the frames to write.
 #: Members that give the same function share what it returns.
 Wrap = Callable[[Frames, Position | None], Frames]
-
-_DELIVERED = Outcome.DELIVERED  # enums are slow to look into, for every member
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +163,13 @@ class Members:
     ) -> tuple[BroadcastResult, bool]:
         """Write to the members of *room*; also whether one of them is behind."""
         # A copy: a member that turns out to be closed leaves meanwhile.
-        members = list(self._rooms.get(room, {}).items())
+        members = list(self._rooms.get(room, {}).values())
         wraps = self._wraps.get(room)
         if not wraps:
             return self._write_all(members, frames, left_out, key)
-        groups: dict[Wrap | None, list[tuple[AioBase, Member]]] = {}
-        for item in members:
-            groups.setdefault(wraps.get(item[0]), []).append(item)
+        groups: dict[Wrap | None, list[Member]] = {}
+        for member in members:
+            groups.setdefault(wraps.get(member.ws), []).append(member)
         delivered = dropped = closed = 0
         behind = False
         for wrap, group in groups.items():
@@ -181,8 +179,8 @@ class Members:
                 # They would miss it in silence.
                 _log.exception("wrap failed; its members in room %r are closed", room)
                 closed += len(group)
-                for ws, _ in group:
-                    ws.abort()
+                for member in group:
+                    member.ws.abort()
                 continue
             result, late = self._write_all(group, wrapped, left_out, key)
             delivered += result.delivered
@@ -193,29 +191,16 @@ class Members:
 
     def _write_all(
         self,
-        members: list[tuple[AioBase, Member]],
+        members: list[Member],
         frames: Frames,
         left_out: Collection[AioBase],
         key: Hashable,
     ) -> tuple[BroadcastResult, bool]:
         """The same frames to all of them."""
-        delivered = dropped = closed = 0
-        behind = False
-        for ws, member in members:
-            if left_out and ws in left_out:
-                continue
-            outcome = member.deliver(frames, key)
-            if outcome is _DELIVERED:
-                delivered += 1
-            elif outcome is Outcome.CLOSED:
-                closed += 1
-                self._gone(ws)
-                continue
-            else:
-                dropped += 1
-            if member.queue:
-                behind = True
-        return BroadcastResult(delivered, dropped, closed), behind
+        delivered, dropped, closed, behind = write_all(members, frames, left_out, key)
+        for ws in closed:
+            self._gone(ws)
+        return BroadcastResult(delivered, dropped, len(closed)), behind
 
 
 def check_open(ws: AioBase) -> None:
