@@ -206,31 +206,51 @@ def valkey_server() -> contextlib.AbstractContextManager[Engine]:
 
 
 @contextlib.contextmanager
-def redis_cluster() -> Iterator[list[Engine]]:
-    """Three nodes of a Redis Cluster, which divide the slots among themselves."""
-    program = _installed_redis(7)  # the first with sharded Pub/Sub
+def redis_cluster(*, replicas: bool = False, program: str = "") -> Iterator[list[Engine]]:
+    """
+    Three nodes of a Redis Cluster, which divide the slots among themselves.
+
+    Args:
+        replicas: Whether each has a replica, which takes its place half a second after
+            it has died, or a little later; the replicas come last, in the same order.
+        program: Which server; a Redis if empty.
+    """
+    program = program or _installed_redis(7)  # the first with sharded Pub/Sub
+    # The seconds that a replica waits for others before it copies, and the age of a
+    # copy that is too old to take over, are not what is tested.
+    quick = ["--cluster-node-timeout", "500", "--cluster-replica-validity-factor", "0"]
+    quick += ["--repl-diskless-sync-delay", "0"]
 
     def command(engine: Engine) -> list[str]:
         cluster = ["--cluster-enabled", "yes", "--cluster-port", str(engine.cluster_port)]
-        return _redis_command(program, *cluster)(engine)
+        return _redis_command(program, *cluster, *(quick if replicas else ()))(engine)
 
     redis = importlib.import_module("redis")
-    with _running(command, command, command) as engines:
-        clients = [redis.Redis(port=engine.port) for engine in engines]
+    with _running(*[command] * (6 if replicas else 3)) as engines, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(redis.Redis(port=engine.port)) for engine in engines]
+        deadline = time.monotonic() + DEADLINE
+
+        def wait_until(true: Callable[[], bool]) -> None:
+            # They say by themselves nothing of it.
+            while not true():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+
         for index, client in enumerate(clients):
-            first, last = 16384 * index // 3, 16384 * (index + 1) // 3 - 1
-            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            if index < 3:
+                first, last = 16384 * index // 3, 16384 * (index + 1) // 3 - 1
+                client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
             for engine in engines[:index]:
                 client.execute_command(
                     "CLUSTER MEET", "127.0.0.1", engine.port, engine.cluster_port
                 )
-        deadline = time.monotonic() + DEADLINE
         for client in clients:
-            # It says by itself nothing of it.
-            while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            client.close()
+            wait_until(lambda c=client: c.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        for index, client in enumerate(clients[3:]):
+            master = clients[index].execute_command("CLUSTER MYID")
+            client.execute_command("CLUSTER REPLICATE", master)
+        for client in clients[3:]:
+            wait_until(lambda c=client: c.info("replication").get("master_link_status") == "up")
         yield engines
 
 

@@ -716,7 +716,7 @@ class Exchange:
                 feed.senders.clear()
                 self.gap(feed, since, f"{reason}; the history does not reach back")
             self.advance_to(feed, page.entries)
-            if not page.entries and not page.complete:
+            if not page.complete and (not page.entries or feed.position < page.end):
                 feed.position = page.end
 
     async def refill(self, feed: Feed) -> None:

@@ -38,13 +38,21 @@ _CHUNK = 500
 # What the offset jumps by when the server is another one than last time. Its memory
 # may be older than what it has told: no offset is given twice.
 _JUMP = 1_000_000
+# In the arguments of a script: what is known when it is sent.
+_RUN, _KEEPS = object(), object()
 # Bytes of a history that are read at once.
 _PAGE_BYTES = 1 << 20
 # Milliseconds that a room is remembered after its last message, without the messages.
 _MEMORY = 7 * 24 * 3600 * 1000
 
+# A server that is another one than last time may have lost the end of what the last one
+# accepted: one that was started again and does not write everything down at once, or a
+# replica that has taken a master's place. Then the chain of offsets is broken there, as
+# if the one before the next had been lost: whoever reads across it sees that.
+
 # KEYS: the stream, the room's memory. ARGV: envelope, length, age (ms), an epoch if
-# there is none, the server's run id, channel, PUBLISH or SPUBLISH, memory (ms), jump.
+# there is none, the server's run id, channel, PUBLISH or SPUBLISH, memory (ms), jump,
+# 1 if the server keeps everything.
 # Adding and publishing are one step, so that the order is the same in both.
 _ADD = """
 local memory = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'run')
@@ -52,8 +60,9 @@ local epoch, last = memory[1], tonumber(memory[2] or '0')
 local offset = last + 1
 if not epoch then
   epoch = ARGV[4]
-elseif memory[3] ~= ARGV[5] and last > 0 then
-  offset = last + tonumber(ARGV[9])
+elseif memory[3] ~= ARGV[5] then
+  offset = offset + tonumber(ARGV[9])
+  if ARGV[10] ~= '1' then last = offset - 1 end
 end
 last, offset = string.format('%.0f', last), string.format('%.0f', offset)
 redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', offset, 'run', ARGV[5])
@@ -77,14 +86,18 @@ return offset
 """
 
 # KEYS: the same. ARGV: the position's epoch and offset (empty for the newest),
-# limit, an epoch if there is none, memory (ms), the server's run id, bytes.
+# limit, an epoch if there is none, memory (ms), the server's run id, bytes, jump,
+# 1 if the server keeps everything.
 _READ = """
-local memory = redis.call('HMGET', KEYS[2], 'epoch', 'offset')
+local memory = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'run')
 local epoch, offset = memory[1], memory[2] or '0'
 if not epoch then
   epoch = ARGV[4]
   redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', '0', 'run', ARGV[6])
   redis.call('PEXPIRE', KEYS[2], ARGV[5])
+elseif memory[3] ~= ARGV[6] and ARGV[9] ~= '1' then
+  offset = string.format('%.0f', tonumber(offset) + tonumber(ARGV[8]))
+  redis.call('HSET', KEYS[2], 'offset', offset, 'run', ARGV[6])
 end
 if ARGV[1] == '' then return {epoch, offset, {}, 0} end
 local after = '-'
@@ -127,6 +140,7 @@ class _Node:
         self._mouth_lock = asyncio.Lock()
         self._scripts: dict[str, str] = {}
         self._run = ""
+        self._keeps = 0
 
     # ------------------------------------------------------------------ hearing
 
@@ -257,7 +271,8 @@ class _Node:
         """
         Send commands together; answers in order, an error of one in its place.
 
-        A name of a script stands for its digest, a ``None`` for the server's run id.
+        A name of a script stands for its digest, `_RUN` for the server's run id, and
+        `_KEEPS` for whether it still has all that was accepted before its time.
 
         Raises:
             BackendUnavailable: The connection failed; what was sent is not known.
@@ -285,7 +300,8 @@ class _Node:
     def _filled(self, command: Sequence[Any]) -> Sequence[Any]:
         if command[0] != "EVALSHA":
             return command
-        arguments = [self._run if argument is None else argument for argument in command[2:]]
+        known = {_RUN: self._run, _KEEPS: self._keeps}
+        arguments = [known.get(argument, argument) for argument in command[2:]]
         return ["EVALSHA", self._scripts[command[1]], *arguments]
 
     async def _answer(self, mouth: Any) -> Any:
@@ -302,18 +318,25 @@ class _Node:
                 for name, script in (("ADD", _ADD), ("READ", _READ)):
                     await mouth.send_command("SCRIPT", "LOAD", script)
                     self._scripts[name] = (await mouth.read_response()).decode()
-                await mouth.send_command("INFO", "server")
-                info = (await mouth.read_response()).decode()
-                self._run = next(
-                    line.partition(":")[2].strip()
-                    for line in info.splitlines()
-                    if line.startswith("run_id:")
-                )
+                await self._ask_who_it_is(mouth)
         except BaseException:
             await self.backend.hang_up(mouth)
             raise
         self._mouth = mouth
         return mouth
+
+    async def _ask_who_it_is(self, mouth: Any) -> None:
+        await mouth.send_command("INFO")
+        lines = (await mouth.read_response()).decode().splitlines()
+        info = {name: value for name, _, value in (line.partition(":") for line in lines)}
+        self._run = info["run_id"]
+        await mouth.send_command("CONFIG", "GET", "appendfsync")
+        policy = await self._answer(mouth)  # an error where it is forbidden
+        # A second replication id is that of the master whose place it has taken, or of
+        # the snapshot that it was started with.
+        promoted = info.get("master_replid2", "").strip("0") != ""
+        durable = info.get("aof_enabled") == "1" and policy == [b"appendfsync", b"always"]
+        self._keeps = int(durable and not promoted)
 
     async def close(self) -> None:
         await end_tasks([self.task])
@@ -493,13 +516,14 @@ class Redis:
             (Position(epoch, int(name.partition(b"-")[0])), fields[5]) for name, fields in found
         ]
         # The chain: each entry says which one was before it.
-        before = int(found[0][1][1]) if found else int(newest)
-        return Page(
-            entries=entries,
-            complete=epoch == after.epoch and before == after.offset,
-            more=bool(more),
-            end=entries[-1][0] if entries else Position(epoch, int(newest)),
-        )
+        complete, at = epoch == after.epoch, after.offset
+        for (position, _), (_, fields) in zip(entries, found, strict=True):
+            complete = complete and int(fields[1]) == at
+            at = position.offset
+        if not more:
+            complete = complete and int(newest) == at
+            at = int(newest)
+        return Page(entries, complete, bool(more), Position(epoch, at))
 
     def heartbeats(self) -> Sequence[str]:
         covered = {self._node(HEARTBEAT)} if self._slots else set()
@@ -601,11 +625,12 @@ class Redis:
             self.history.length,
             age,
             secrets.token_hex(4),
-            None,
+            _RUN,
             channel,
             self.verb("PUBLISH"),
             _MEMORY + age,
             _JUMP,
+            _KEEPS,
         ]
 
     def _keys(self, channel: bytes) -> tuple[bytes, bytes]:
@@ -626,8 +651,10 @@ class Redis:
             limit,
             new,
             memory,
-            None,
+            _RUN,
             _PAGE_BYTES,
+            _JUMP,
+            _KEEPS,
         ]
         (answer,) = await self._node(topic).call([command])
         if isinstance(answer, Exception):

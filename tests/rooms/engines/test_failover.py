@@ -1,0 +1,64 @@
+"""A master of a Redis Cluster dies, and its replica takes its place.
+
+Redis copies to its replicas after it has answered: what it has accepted last may be
+lost with it. That is told, to those who were there and to those who resume.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from simplews import Rooms
+from simplews.rooms import Backend, Gap, History, Redis
+
+from ...engines import DEADLINE, Engine, redis_cluster
+from ...peer import opened
+from .load import QUICK
+
+HISTORY = History(length=10000, age=60)
+
+
+@pytest.fixture
+def nodes() -> Iterator[list[Engine]]:
+    with redis_cluster(replicas=True) as nodes:
+        yield nodes
+
+
+def through(nodes: list[Engine], history: History | None, **options: Any) -> Backend:
+    # The slot of "load" is 13699, in the last third: nodes[2] has it, and nodes[5] a copy.
+    url = f"redis://127.0.0.1:{nodes[0].port}"
+    return Redis(url, cluster=True, history=history, timeout=1.0, **options)
+
+
+def stop_copying(nodes: list[Engine]) -> None:
+    """The replica of the room's master has what was sent so far, and gets no more."""
+    with importlib.import_module("redis").Redis(port=nodes[2].port) as master:
+        master.set("{load}", "the last that is copied")
+        assert master.execute_command("WAIT", 1, int(1000 * DEADLINE)) == 1
+        master.acl_setuser("default", commands=["-psync", "-sync"])
+        assert master.client_kill_filter(_type="replica") == 1
+
+
+async def test_resuming_from_before_what_is_lost_is_a_gap(nodes: list[Engine]) -> None:
+    """Though all that the new master knows is complete, and nobody sends any more."""
+    gaps: asyncio.Queue[Gap] = asyncio.Queue()
+    settings = {**QUICK, "publish_timeout": DEADLINE}
+    async with Rooms(through(nodes, HISTORY), on_gap=gaps.put_nowait, **settings) as rooms:
+        async with opened() as (ws, _), opened() as (early, _), opened() as (late, _):
+            await rooms.broadcast("load", "copied")
+            before = (await rooms.join("load", ws)).position
+            stop_copying(nodes)
+            assert (await rooms.broadcast("load", "lost")).delivered == 1
+            after = (await rooms.join("load", early)).position
+            await rooms.leave("load", early)
+            nodes[2].kill()
+            async with asyncio.timeout(DEADLINE):
+                assert (await gaps.get()).room == "load"
+            for member, since in ((early, before), (late, after)):
+                joined = await rooms.join("load", member, since=since)
+                assert joined.gap is not None and joined.recovered == 0
