@@ -33,6 +33,8 @@ _log = logging.getLogger("simplews.rooms")
 
 # Seconds before it is tried again: doubled from the first to the second.
 _FIRST_DELAY, _LAST_DELAY = 0.05, 2.0
+# On a cluster: so long may it go unnoticed that a replica has taken a node's place.
+_CLUSTER_DELAY = 0.5
 # Names in one SUBSCRIBE.
 _CHUNK = 500
 # What the offset jumps by when the server is another one than last time. Its memory
@@ -169,7 +171,7 @@ class _Node:
             self.leaving.clear()
             await self.backend.look_around()
             await asyncio.sleep(delay * random.uniform(0.5, 1))
-            delay = min(2 * delay, _LAST_DELAY)
+            delay = min(2 * delay, _CLUSTER_DELAY if self.backend.cluster else _LAST_DELAY)
 
     def deaf(self, reason: str) -> None:
         """Give this connection up, and make another."""
@@ -335,8 +337,10 @@ class _Node:
         # A second replication id is that of the master whose place it has taken, or of
         # the snapshot that it was started with.
         promoted = info.get("master_replid2", "").strip("0") != ""
-        durable = info.get("aof_enabled") == "1" and policy == [b"appendfsync", b"always"]
-        self._keeps = int(durable and not promoted)
+        durable = policy == [b"appendfsync", b"always"]
+        kept = self.backend.replicas > 0 if promoted else durable
+        # Without the file, one that was started again looks as if it had been promoted.
+        self._keeps = int(info.get("aof_enabled") == "1" and kept)
 
     async def close(self) -> None:
         await end_tasks([self.task])
@@ -357,6 +361,9 @@ class Redis:
         history: How much of each room to remember, in Streams; None for nothing.
         cluster: Whether the server is a node of a cluster (Redis 7 or later). The
             others are found through it.
+        replicas: With a history: how many replicas of the server must have a message
+            before its broadcast returns. Whatever was accepted then outlives the
+            server, if each replica has ``appendonly yes``.
         prefix: What the names of channels and keys begin with.
         timeout: Seconds that an answer may take.
         max_envelope: Bytes of a message with its envelope. Several must fit below
@@ -366,6 +373,7 @@ class Redis:
 
     Raises:
         ImportError: redis-py is not installed.
+        ValueError: *replicas* is negative.
     """
 
     def __init__(
@@ -374,6 +382,7 @@ class Redis:
         *,
         history: History | None = None,
         cluster: bool = False,
+        replicas: int = 0,
         prefix: str = "simplews",
         timeout: float = 5.0,
         max_envelope: int = 1 << 20,
@@ -395,6 +404,9 @@ class Redis:
         self.refusals: type[Exception] = errors.ResponseError
         self._moved_error: type[Exception] = errors.MovedError
         self.cluster = cluster
+        if replicas < 0:
+            raise ValueError(f"replicas must not be negative: {replicas}")
+        self.replicas = replicas
         self._prefix = f"{prefix}:{{".encode()
         # It comes back by our doing alone; no answer is decoded; RESP 2, because
         # what is pushed comes as other answers do.
@@ -476,7 +488,7 @@ class Redis:
             moved: list[int] = []
             answers = await asyncio.gather(
                 *(
-                    node.call([self._command(batch[index]) for index in indexes])
+                    node.call(self._commands([batch[index] for index in indexes]))
                     for node, indexes in by_node.items()
                 ),
                 return_exceptions=True,
@@ -488,11 +500,14 @@ class Redis:
                     for index in indexes:
                         results[index] = answer
                     continue
-                for index, one in zip(indexes, answer, strict=True):
+                copied = self._copied(answer[len(indexes) :])
+                for index, one in zip(indexes, answer, strict=False):
                     if isinstance(one, self._moved_error):
                         moved.append(index)
                     elif isinstance(one, Exception):
                         results[index] = BackendUnavailable(f"Redis refused: {one}")
+                    elif batch[index].keep:
+                        results[index] = copied
             todo = sorted(moved)
             if not todo:
                 break
@@ -632,6 +647,21 @@ class Redis:
             _JUMP,
             _KEEPS,
         ]
+
+    def _commands(self, batch: list[Outgoing]) -> list[list[Any]]:
+        commands = [self._command(outgoing) for outgoing in batch]
+        if self.replicas and self.history is not None and any(o.keep for o in batch):
+            # For all of them. Not long: heartbeats wait behind it.
+            commands.append(["WAIT", self.replicas, max(1, int(200 * self.timeout))])
+        return commands
+
+    def _copied(self, answers: list[Any]) -> BackendUnavailable | None:
+        """What is wrong with the answer to WAIT, if it was asked."""
+        if not answers or (isinstance(answers[0], int) and answers[0] >= self.replicas):
+            return None
+        return BackendUnavailable(
+            f"the server has the message, and not {self.replicas} of its replicas: {answers[0]}"
+        )
 
     def _keys(self, channel: bytes) -> tuple[bytes, bytes]:
         return channel + b":history", channel + b":memory"

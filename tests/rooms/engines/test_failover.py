@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from simplews import Rooms
+from simplews import BackendUnavailable, Rooms
 from simplews.rooms import Backend, Gap, History, Redis
 
 from ...engines import DEADLINE, Engine, redis_cluster
 from ...peer import opened
-from .load import QUICK
+from .load import QUICK, load
 
 HISTORY = History(length=10000, age=60)
 
@@ -40,7 +40,7 @@ def stop_copying(nodes: list[Engine]) -> None:
     with importlib.import_module("redis").Redis(port=nodes[2].port) as master:
         master.set("{load}", "the last that is copied")
         assert master.execute_command("WAIT", 1, int(1000 * DEADLINE)) == 1
-        master.acl_setuser("default", commands=["-psync", "-sync"])
+        master.execute_command("ACL", "SETUSER", "default", "-psync", "-sync")
         assert master.client_kill_filter(_type="replica") == 1
 
 
@@ -62,3 +62,48 @@ async def test_resuming_from_before_what_is_lost_is_a_gap(nodes: list[Engine]) -
             for member, since in ((early, before), (late, after)):
                 joined = await rooms.join("load", member, since=since)
                 assert joined.gap is not None and joined.recovered == 0
+
+
+async def test_what_no_replica_has_is_not_accepted(nodes: list[Engine]) -> None:
+    async with Rooms(through(nodes, HISTORY, replicas=1), **QUICK) as rooms:
+        await rooms.broadcast("load", "copied")
+        stop_copying(nodes)
+        with pytest.raises(BackendUnavailable, match="not 1 of its replicas: 0"):
+            await rooms.broadcast("load", "not copied")
+        # Another master's.
+        await rooms.broadcast("lobby", "copied")
+
+
+async def test_nothing_is_missing_in_silence(nodes: list[Engine]) -> None:
+    """Under load: with and without a history, raising and queueing, and with WAIT."""
+
+    def loads(prefix: str, history: History | None = HISTORY, **options: Any) -> Any:
+        queue = {"when_away": options.pop("when_away", "raise"), "max_pending": 500}
+        return load(lambda: through(nodes, history, prefix=prefix, **options), **queue)
+
+    async with (
+        loads("live", None) as live,
+        loads("kept") as kept,
+        loads("sure", replicas=1) as sure,
+        loads("queue", when_away="queue") as queue,
+    ):
+        # Nothing slows it down; what it sent is enough.
+        queue.stop()
+        await queue.until(lambda: not queue.missing)
+        nodes[2].kill()
+        await queue.burst(100, 0)
+        await kept.until(lambda: kept.failed)
+        waiting = len(queue.sent)
+        await queue.burst(200, 0)
+        await live.more()
+        await kept.more()
+        # The new master has no replica, and accepts nothing, until the old one is that.
+        nodes[2].start()
+        await sure.more()
+        await queue.until(lambda: queue.got[-1] == waiting + 199)
+    # Each has checked that what is missing is inside a gap.
+    assert live.gaps
+    assert kept.gaps  # it cannot know that nothing is
+    assert not sure.gaps and not sure.missing
+    assert max(queue.failed, default=0) < waiting
+    assert queue.got[-200:] == list(range(waiting, waiting + 200))
