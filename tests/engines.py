@@ -39,6 +39,7 @@ __all__ = [
     "nats_server",
     "redis_cluster",
     "redis_server",
+    "valkey_cluster",
     "valkey_server",
 ]
 
@@ -252,6 +253,11 @@ def redis_cluster(*, replicas: bool = False, program: str = "") -> Iterator[list
         for client in clients[3:]:
             wait_until(lambda c=client: c.info("replication").get("master_link_status") == "up")
         yield engines
+
+
+def valkey_cluster() -> contextlib.AbstractContextManager[list[Engine]]:
+    """Three nodes of a cluster of Valkey."""
+    return redis_cluster(program=_valkey_program())
 
 
 def move_slot(giver: Engine, taker: Engine, name: str) -> None:

@@ -34,7 +34,17 @@ Make = Callable[..., Backend]
 _worlds = itertools.count()
 
 
-@pytest.fixture(params=["memory", "redis", "valkey", "redis cluster", "nats", "nats cluster"])
+@pytest.fixture(
+    params=[
+        "memory",
+        "redis",
+        "redis cluster",
+        "valkey",
+        "valkey cluster",
+        "nats",
+        "nats cluster",
+    ]
+)
 def make(request: pytest.FixtureRequest) -> Make:
     kind: str = request.param
     prefix = f"test{next(_worlds)}"
@@ -52,8 +62,8 @@ def make(request: pytest.FixtureRequest) -> Make:
         return lambda history=None: Redis(
             f"redis://127.0.0.1:{port}", history=history, prefix=prefix
         )
-    if kind == "redis cluster":
-        port = request.getfixturevalue("redis_nodes")[0].port
+    if kind in ("redis cluster", "valkey cluster"):
+        port = request.getfixturevalue(kind.replace(" cluster", "_nodes"))[0].port
         return lambda history=None: Redis(
             f"redis://127.0.0.1:{port}", history=history, prefix=prefix, cluster=True
         )
