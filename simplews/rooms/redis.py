@@ -363,7 +363,7 @@ class Redis:
             others are found through it.
         replicas: With a history: how many replicas of the server must have a message
             before its broadcast returns. Whatever was accepted then outlives the
-            server, if each replica has ``appendonly yes``.
+            server, if one of those takes its place and has ``appendonly yes``.
         prefix: What the names of channels and keys begin with.
         timeout: Seconds that an answer may take.
         max_envelope: Bytes of a message with its envelope. Several must fit below
