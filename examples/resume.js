@@ -32,6 +32,7 @@ class ResumeClient {
     this.positions = new Map(this.options.rooms.map((room) => [room, undefined]));
     this.unacknowledged = new Map(); // number → frame, in order
     this.number = 0;
+    const crypto = globalThis.crypto ?? require("crypto").webcrypto; // Node.js 18 has no global
     const random = crypto.getRandomValues(new Uint8Array(16));
     this.name = Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
     this.delay = this.options.firstDelay;

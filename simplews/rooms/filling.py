@@ -202,5 +202,5 @@ class Filler:
                 feed.senders.clear()
                 self._gap(feed, since, f"{reason}; the history does not reach back")
             self.advance_to(feed, page.entries)
-            if not page.entries and not page.complete:
+            if not page.complete and (not page.entries or feed.position < page.end):
                 feed.position = page.end

@@ -33,18 +33,28 @@ _log = logging.getLogger("simplews.rooms")
 
 # Seconds before it is tried again: doubled from the first to the second.
 _FIRST_DELAY, _LAST_DELAY = 0.05, 2.0
+# On a cluster: so long may it go unnoticed that a replica has taken a node's place.
+_CLUSTER_DELAY = 0.5
 # Names in one SUBSCRIBE.
 _CHUNK = 500
 # What the offset jumps by when the server is another one than last time. Its memory
 # may be older than what it has told: no offset is given twice.
 _JUMP = 1_000_000
+# In the arguments of a script: what is known when it is sent.
+_RUN, _KEEPS = object(), object()
 # Bytes of a history that are read at once.
 _PAGE_BYTES = 1 << 20
 # Milliseconds that a room is remembered after its last message, without the messages.
 _MEMORY = 7 * 24 * 3600 * 1000
 
+# A server that is another one than last time may have lost the end of what the last one
+# accepted: one that was started again and does not write everything down at once, or a
+# replica that has taken a master's place. Then the chain of offsets is broken there, as
+# if the one before the next had been lost: whoever reads across it sees that.
+
 # KEYS: the stream, the room's memory. ARGV: envelope, length, age (ms), an epoch if
-# there is none, the server's run id, channel, PUBLISH or SPUBLISH, memory (ms), jump.
+# there is none, the server's run id, channel, PUBLISH or SPUBLISH, memory (ms), jump,
+# 1 if the server keeps everything.
 # Adding and publishing are one step, so that the order is the same in both.
 _ADD = """
 local memory = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'run')
@@ -52,8 +62,9 @@ local epoch, last = memory[1], tonumber(memory[2] or '0')
 local offset = last + 1
 if not epoch then
   epoch = ARGV[4]
-elseif memory[3] ~= ARGV[5] and last > 0 then
-  offset = last + tonumber(ARGV[9])
+elseif memory[3] ~= ARGV[5] then
+  offset = offset + tonumber(ARGV[9])
+  if ARGV[10] ~= '1' then last = offset - 1 end
 end
 last, offset = string.format('%.0f', last), string.format('%.0f', offset)
 redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', offset, 'run', ARGV[5])
@@ -77,14 +88,18 @@ return offset
 """
 
 # KEYS: the same. ARGV: the position's epoch and offset (empty for the newest),
-# limit, an epoch if there is none, memory (ms), the server's run id, bytes.
+# limit, an epoch if there is none, memory (ms), the server's run id, bytes, jump,
+# 1 if the server keeps everything.
 _READ = """
-local memory = redis.call('HMGET', KEYS[2], 'epoch', 'offset')
+local memory = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'run')
 local epoch, offset = memory[1], memory[2] or '0'
 if not epoch then
   epoch = ARGV[4]
   redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', '0', 'run', ARGV[6])
   redis.call('PEXPIRE', KEYS[2], ARGV[5])
+elseif memory[3] ~= ARGV[6] and ARGV[9] ~= '1' then
+  offset = string.format('%.0f', tonumber(offset) + tonumber(ARGV[8]))
+  redis.call('HSET', KEYS[2], 'offset', offset, 'run', ARGV[6])
 end
 if ARGV[1] == '' then return {epoch, offset, {}, 0} end
 local after = '-'
@@ -127,6 +142,7 @@ class _Node:
         self._mouth_lock = asyncio.Lock()
         self._scripts: dict[str, str] = {}
         self._run = ""
+        self._keeps = 0
 
     # ------------------------------------------------------------------ hearing
 
@@ -155,7 +171,7 @@ class _Node:
             self.leaving.clear()
             await self.backend.look_around()
             await asyncio.sleep(delay * random.uniform(0.5, 1))
-            delay = min(2 * delay, _LAST_DELAY)
+            delay = min(2 * delay, _CLUSTER_DELAY if self.backend.cluster else _LAST_DELAY)
 
     def deaf(self, reason: str) -> None:
         """Give this connection up, and make another."""
@@ -257,7 +273,8 @@ class _Node:
         """
         Send commands together; answers in order, an error of one in its place.
 
-        A name of a script stands for its digest, a ``None`` for the server's run id.
+        A name of a script stands for its digest, `_RUN` for the server's run id, and
+        `_KEEPS` for whether it still has all that was accepted before its time.
 
         Raises:
             BackendUnavailable: The connection failed; what was sent is not known.
@@ -285,7 +302,8 @@ class _Node:
     def _filled(self, command: Sequence[Any]) -> Sequence[Any]:
         if command[0] != "EVALSHA":
             return command
-        arguments = [self._run if argument is None else argument for argument in command[2:]]
+        known = {_RUN: self._run, _KEEPS: self._keeps}
+        arguments = [known.get(argument, argument) for argument in command[2:]]
         return ["EVALSHA", self._scripts[command[1]], *arguments]
 
     async def _answer(self, mouth: Any) -> Any:
@@ -302,18 +320,27 @@ class _Node:
                 for name, script in (("ADD", _ADD), ("READ", _READ)):
                     await mouth.send_command("SCRIPT", "LOAD", script)
                     self._scripts[name] = (await mouth.read_response()).decode()
-                await mouth.send_command("INFO", "server")
-                info = (await mouth.read_response()).decode()
-                self._run = next(
-                    line.partition(":")[2].strip()
-                    for line in info.splitlines()
-                    if line.startswith("run_id:")
-                )
+                await self._ask_who_it_is(mouth)
         except BaseException:
             await self.backend.hang_up(mouth)
             raise
         self._mouth = mouth
         return mouth
+
+    async def _ask_who_it_is(self, mouth: Any) -> None:
+        await mouth.send_command("INFO")
+        lines = (await mouth.read_response()).decode().splitlines()
+        info = {name: value for name, _, value in (line.partition(":") for line in lines)}
+        self._run = info["run_id"]
+        await mouth.send_command("CONFIG", "GET", "appendfsync")
+        policy = await self._answer(mouth)  # an error where it is forbidden
+        # A second replication id is that of the master whose place it has taken, or of
+        # the snapshot that it was started with.
+        promoted = info.get("master_replid2", "").strip("0") != ""
+        durable = policy == [b"appendfsync", b"always"]
+        kept = self.backend.replicas > 0 if promoted else durable
+        # Without the file, one that was started again looks as if it had been promoted.
+        self._keeps = int(info.get("aof_enabled") == "1" and kept)
 
     async def close(self) -> None:
         await end_tasks([self.task])
@@ -334,6 +361,9 @@ class Redis:
         history: How much of each room to remember, in Streams; None for nothing.
         cluster: Whether the server is a node of a cluster (Redis 7 or later). The
             others are found through it.
+        replicas: With a history: how many replicas of the server must have a message
+            before its broadcast returns. Whatever was accepted then outlives the
+            server, if one of those takes its place and has ``appendonly yes``.
         prefix: What the names of channels and keys begin with.
         timeout: Seconds that an answer may take.
         max_envelope: Bytes of a message with its envelope. Several must fit below
@@ -343,6 +373,7 @@ class Redis:
 
     Raises:
         ImportError: redis-py is not installed.
+        ValueError: *replicas* is negative.
     """
 
     def __init__(
@@ -351,6 +382,7 @@ class Redis:
         *,
         history: History | None = None,
         cluster: bool = False,
+        replicas: int = 0,
         prefix: str = "simplews",
         timeout: float = 5.0,
         max_envelope: int = 1 << 20,
@@ -372,6 +404,9 @@ class Redis:
         self.refusals: type[Exception] = errors.ResponseError
         self._moved_error: type[Exception] = errors.MovedError
         self.cluster = cluster
+        if replicas < 0:
+            raise ValueError(f"replicas must not be negative: {replicas}")
+        self.replicas = replicas
         self._prefix = f"{prefix}:{{".encode()
         # It comes back by our doing alone; no answer is decoded; RESP 2, because
         # what is pushed comes as other answers do.
@@ -453,7 +488,7 @@ class Redis:
             moved: list[int] = []
             answers = await asyncio.gather(
                 *(
-                    node.call([self._command(batch[index]) for index in indexes])
+                    node.call(self._commands([batch[index] for index in indexes]))
                     for node, indexes in by_node.items()
                 ),
                 return_exceptions=True,
@@ -465,11 +500,14 @@ class Redis:
                     for index in indexes:
                         results[index] = answer
                     continue
-                for index, one in zip(indexes, answer, strict=True):
+                copied = self._copied(answer[len(indexes) :])
+                for index, one in zip(indexes, answer, strict=False):
                     if isinstance(one, self._moved_error):
                         moved.append(index)
                     elif isinstance(one, Exception):
                         results[index] = BackendUnavailable(f"Redis refused: {one}")
+                    elif batch[index].keep:
+                        results[index] = copied
             todo = sorted(moved)
             if not todo:
                 break
@@ -493,13 +531,14 @@ class Redis:
             (Position(epoch, int(name.partition(b"-")[0])), fields[5]) for name, fields in found
         ]
         # The chain: each entry says which one was before it.
-        before = int(found[0][1][1]) if found else int(newest)
-        return Page(
-            entries=entries,
-            complete=epoch == after.epoch and before == after.offset,
-            more=bool(more),
-            end=entries[-1][0] if entries else Position(epoch, int(newest)),
-        )
+        complete, at = epoch == after.epoch, after.offset
+        for (position, _), (_, fields) in zip(entries, found, strict=True):
+            complete = complete and int(fields[1]) == at
+            at = position.offset
+        if not more:
+            complete = complete and int(newest) == at
+            at = int(newest)
+        return Page(entries, complete, bool(more), Position(epoch, at))
 
     def heartbeats(self) -> Sequence[str]:
         covered = {self._node(HEARTBEAT)} if self._slots else set()
@@ -601,12 +640,28 @@ class Redis:
             self.history.length,
             age,
             secrets.token_hex(4),
-            None,
+            _RUN,
             channel,
             self.verb("PUBLISH"),
             _MEMORY + age,
             _JUMP,
+            _KEEPS,
         ]
+
+    def _commands(self, batch: list[Outgoing]) -> list[list[Any]]:
+        commands = [self._command(outgoing) for outgoing in batch]
+        if self.replicas and self.history is not None and any(o.keep for o in batch):
+            # For all of them. Not long: heartbeats wait behind it.
+            commands.append(["WAIT", self.replicas, max(1, int(200 * self.timeout))])
+        return commands
+
+    def _copied(self, answers: list[Any]) -> BackendUnavailable | None:
+        """What is wrong with the answer to WAIT, if it was asked."""
+        if not answers or (isinstance(answers[0], int) and answers[0] >= self.replicas):
+            return None
+        return BackendUnavailable(
+            f"the server has the message, and not {self.replicas} of its replicas: {answers[0]}"
+        )
 
     def _keys(self, channel: bytes) -> tuple[bytes, bytes]:
         return channel + b":history", channel + b":memory"
@@ -626,8 +681,10 @@ class Redis:
             limit,
             new,
             memory,
-            None,
+            _RUN,
             _PAGE_BYTES,
+            _JUMP,
+            _KEEPS,
         ]
         (answer,) = await self._node(topic).call([command])
         if isinstance(answer, Exception):

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from ...engines import Engine, nats_cluster, nats_server, redis_cluster, redis_server
+from ...engines import (
+    Engine,
+    nats_cluster,
+    nats_server,
+    redis_cluster,
+    redis_server,
+    valkey_cluster,
+    valkey_server,
+)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -27,6 +35,12 @@ def redis() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
+def valkey() -> Iterator[Engine]:
+    with valkey_server() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
 def nats() -> Iterator[Engine]:
     with nats_server() as engine:
         yield engine
@@ -35,6 +49,12 @@ def nats() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def redis_nodes() -> Iterator[list[Engine]]:
     with redis_cluster() as engines:
+        yield engines
+
+
+@pytest.fixture(scope="session")
+def valkey_nodes() -> Iterator[list[Engine]]:
+    with valkey_cluster() as engines:
         yield engines
 
 

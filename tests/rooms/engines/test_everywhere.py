@@ -34,7 +34,17 @@ Make = Callable[..., Backend]
 _worlds = itertools.count()
 
 
-@pytest.fixture(params=["memory", "redis", "redis cluster", "nats", "nats cluster"])
+@pytest.fixture(
+    params=[
+        "memory",
+        "redis",
+        "redis cluster",
+        "valkey",
+        "valkey cluster",
+        "nats",
+        "nats cluster",
+    ]
+)
 def make(request: pytest.FixtureRequest) -> Make:
     kind: str = request.param
     prefix = f"test{next(_worlds)}"
@@ -47,13 +57,13 @@ def make(request: pytest.FixtureRequest) -> Make:
             return backend
 
         return memory
-    if kind == "redis":
-        port = request.getfixturevalue("redis").port
+    if kind in ("redis", "valkey"):
+        port = request.getfixturevalue(kind).port
         return lambda history=None: Redis(
             f"redis://127.0.0.1:{port}", history=history, prefix=prefix
         )
-    if kind == "redis cluster":
-        port = request.getfixturevalue("redis_nodes")[0].port
+    if kind in ("redis cluster", "valkey cluster"):
+        port = request.getfixturevalue(kind.replace(" cluster", "_nodes"))[0].port
         return lambda history=None: Redis(
             f"redis://127.0.0.1:{port}", history=history, prefix=prefix, cluster=True
         )

@@ -22,6 +22,7 @@ from ...engines import (
     nats_server,
     redis_cluster,
     redis_server,
+    valkey_server,
 )
 from .load import load
 
@@ -85,6 +86,17 @@ async def test_killed_and_started_again(kind: str, make: Make, engine: Engine) -
         await run.until(lambda: run.failed)
         engine.start()
         await run.more()
+    settle(kind, run)
+
+
+@pytest.mark.parametrize("kind", ["redis", "redis-history"])
+async def test_valkey_killed_and_started_again(kind: str, make: Make) -> None:
+    with valkey_server() as engine:
+        async with load(lambda: make(engine.port)) as run:
+            engine.kill()
+            await run.until(lambda: run.failed)
+            engine.start()
+            await run.more()
     settle(kind, run)
 
 
