@@ -113,7 +113,17 @@ class Outbox:
         if self.paused or (self._turn is not None and self._turn.locked()):
             return True
         # Asked before every write, not before every frame.
-        return not self._held and self._transport.is_closing()
+        return not self._held_size and self._uncertain() and self._transport.is_closing()
+
+    def _uncertain(self) -> bool:
+        """
+        Whether the transport may be closing without our having been told.
+
+        It has not failed if the socket took all of what we gave it last. Somebody
+        may have closed it since: it keeps its socket until it has told us that it
+        is gone, and what we send until then arrives before the end.
+        """
+        return self._descriptor < 0 or self._behind
 
     def unwritten(self) -> int:
         """Bytes that were written and wait here, or in the transport."""
@@ -138,7 +148,7 @@ class Outbox:
         """
         if self.closed:
             return
-        if self._held or self._mid_frame or self._waiting:
+        if self._held_size or self._mid_frame or self._waiting:
             self._hold(frame)
             self._release()
         else:
@@ -185,13 +195,12 @@ class Outbox:
         Give *data* to the socket, and what it does not take to the transport.
 
         The transport's own buffer must be empty, or bytes would change places. It
-        must not be closing: then the descriptor may be another connection's.
+        must not have failed: it would find that again, and complain.
         """
         transport = self._transport
-        if (
-            self._descriptor >= 0
-            and not (self._behind and transport.get_write_buffer_size())
-            and (checked or not transport.is_closing())
+        if self._descriptor >= 0 and (
+            not self._behind
+            or not (transport.get_write_buffer_size() or (not checked and transport.is_closing()))
         ):
             sent = send_now(self._descriptor, data)
             self._behind = sent < len(data)
@@ -203,10 +212,8 @@ class Outbox:
     def _put_parts(self, parts: list[Any]) -> None:
         """The same for parts that are long to join."""
         transport = self._transport
-        if (
-            self._descriptor >= 0
-            and not (self._behind and transport.get_write_buffer_size())
-            and not transport.is_closing()
+        if self._descriptor >= 0 and (
+            not self._behind or not (transport.get_write_buffer_size() or transport.is_closing())
         ):
             sent = send_parts(self._descriptor, parts)
             self._behind = False

@@ -30,6 +30,7 @@ cdef class WireLink:
     cdef object _peername
     cdef object _sockname
     cdef bint _server
+    cdef bint _shares
     cdef object _options
     cdef readonly Decoder _decoder
     cdef readonly Encoder _encoder

@@ -99,6 +99,7 @@ class WireLink:
         "_reads_in_place",
         "_sends",
         "_server",
+        "_shares",
         "_sockname",
         "_streams_protocol",
         "_transport",
@@ -138,6 +139,7 @@ class WireLink:
         self._options = options
         self._decoder = Decoder(server, options.max_message_size, agreement)
         self._encoder = Encoder(server, agreement)
+        self._shares = server and agreement is None  # what is made once for many is its frame
         self._outbox = Outbox(
             loop,
             transport,
@@ -518,6 +520,10 @@ class WireLink:
             raise ConnectionClosed(self.ending)
         if self._outbox.busy():
             return False
+        if self._shares:
+            self._outbox.write(frames.frame, True)
+            self._messages_out += 1
+            return True
         size = len(frames.payload)
         if self._encoder.wants_deflate(size, None):
             if self._encoder.masks:
