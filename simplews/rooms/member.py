@@ -28,13 +28,15 @@ _TOO_SLOW = Close(CloseCode.TRY_AGAIN_LATER, "too slow for this room")
 class Outcome(enum.Enum):
     """What became of one message for one member."""
 
-    DELIVERED = enum.auto()
+    WRITTEN = enum.auto()
+    WAITS = enum.auto()
     DROPPED = enum.auto()
     CLOSED = enum.auto()
 
 
 # Enums are slow to look into, for every member.
-_DELIVERED = Outcome.DELIVERED
+_WRITTEN = Outcome.WRITTEN
+_WAITS = Outcome.WAITS
 _DROPPED = Outcome.DROPPED
 _CLOSED = Outcome.CLOSED
 
@@ -81,13 +83,15 @@ class Member:
     def deliver(self, frames: Frames, key: Hashable) -> Outcome:
         """Write *frames*, or queue them if the connection is behind. Never waits."""
         try:
-            if not self.queue:
+            # Without a task nothing waits; to look into the queue as well would cost a
+            # visit to memory that is not near.
+            if self._task is None or not self.queue:
                 if self._wire is not None:
                     written = self._wire.write_frames(frames)
                 else:
                     written = self._link.write_frames(frames)
                 if written:
-                    return _DELIVERED
+                    return _WRITTEN
         except ConnectionClosed:
             return _CLOSED
         except Exception:
@@ -103,8 +107,8 @@ class Member:
     def _enqueue(self, frames: Frames, key: Hashable) -> Outcome:
         queue = self.queue
         if self._overflow == "latest" and self._replace(frames, key):
-            return _DELIVERED
-        outcome = _DELIVERED
+            return _WAITS
+        outcome = _WAITS
         if len(queue) >= self._max_queue:
             if self._overflow == "close":
                 queue.clear()
@@ -167,13 +171,14 @@ def write_all(
         if left_out and member.ws in left_out:
             continue
         outcome = member.deliver(frames, key)
-        if outcome is _CLOSED:
-            closed.append(member.ws)
-            continue
-        if outcome is _DELIVERED:
+        if outcome is _WRITTEN:
             delivered += 1
-        else:
-            dropped += 1
-        if member.queue:
+        elif outcome is _WAITS:
+            delivered += 1
             behind = True
+        elif outcome is _DROPPED:
+            dropped += 1
+            behind = True
+        else:
+            closed.append(member.ws)
     return delivered, dropped, closed, behind
