@@ -190,18 +190,15 @@ class AioBase:
         """
         inbox = self._inbox
         while True:
-            if self._stream is None:
-                message = inbox.take()
-                if message is not None:
-                    return message  # type: ignore[return-value]
-            elif self._messages:
+            if self._messages:
+                if self._stream is None:
+                    return inbox.take()  # type: ignore[return-value]
                 inbox.check_single_reader()
                 self._leave_stream()
                 continue
             if inbox.ended:
                 raise self._closed_error()
-            self._link.flush()
-            limit = self._options.receive_timeout if isinstance(timeout, Unset) else timeout
+            limit: Any = self._options.receive_timeout if timeout is UNSET else timeout
             if not await self._wait(limit):
                 return None
 
@@ -249,7 +246,6 @@ class AioBase:
         while not self._messages:
             if self._inbox.ended:
                 raise self._closed_error()
-            self._link.flush()
             await self._wait(None)
         return cast(Fragment, self._inbox.get())
 
@@ -402,7 +398,6 @@ class AioBase:
                     if error.ending.normal:
                         return
                     raise error
-                self._link.flush()
                 await self._wait(None)
             yield
 

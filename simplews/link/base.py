@@ -135,7 +135,7 @@ class Link(Protocol):
     def get_extra_info(self, name: str) -> Any: ...
 
     def wait(self, timeout: float | None) -> Awaitable[bool]:
-        """Wait for a message or the end, see `Inbox.wait`."""
+        """Write what is held back, then wait for a message or the end; see `Inbox.wait`."""
         ...
 
     def send_nowait(self, data: Data, compress: bool | None) -> bool:

@@ -27,4 +27,5 @@ cdef class Inbox:
     cpdef object wake(self, bint now=*)
     cpdef object end(self)
     cpdef object get(self)
+    cpdef object wait(self, object timeout)
     cpdef object take(self)

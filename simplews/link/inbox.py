@@ -142,10 +142,8 @@ class Inbox:
             self._event.clear()
         return message
 
-    def take(self) -> Message | None:
-        """The next message, or None if there is none; an error if a task waits for it."""
-        if not self.messages:
-            return None
+    def take(self) -> Message:
+        """`get`; but an error if a task waits for it."""
         if self.waiter.reader is not None:
             self.check_single_reader()
         return self.get()

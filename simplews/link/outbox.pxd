@@ -34,7 +34,6 @@ cdef class Outbox:
     cdef Encoder _encoder
 
     cpdef bint busy(self) except -1
-    cdef bint _uncertain(self) except -1
     cpdef object write(self, bytes frame, bint checked=*)
     cpdef object write_apart(self, bytes head, object payload)
     @cython.locals(piece=object)

@@ -112,18 +112,15 @@ class Outbox:
         """Whether a sender must wait: for the peer, its end, or another sender's long message."""
         if self.paused or (self._turn is not None and self._turn.locked()):
             return True
-        # Asked before every write, not before every frame.
-        return not self._held_size and self._uncertain() and self._transport.is_closing()
-
-    def _uncertain(self) -> bool:
-        """
-        Whether the transport may be closing without our having been told.
-
-        It has not failed if the socket took all of what we gave it last. Somebody
-        may have closed it since: it keeps its socket until it has told us that it
-        is gone, and what we send until then arrives before the end.
-        """
-        return self._descriptor < 0 or self._behind
+        # Asked before every write, not before every frame; and not if the socket took
+        # all of what we gave it last: then it had not failed. Somebody may have closed
+        # the transport since. It keeps its socket until it has told us that it is
+        # gone, and what we send until then arrives before the end.
+        return (
+            not self._held_size
+            and (self._descriptor < 0 or self._behind)
+            and self._transport.is_closing()
+        )
 
     def unwritten(self) -> int:
         """Bytes that were written and wait here, or in the transport."""

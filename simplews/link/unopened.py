@@ -53,9 +53,6 @@ class Unopened:
         """Raises: there is no event to wait for."""
         self._refuse()
 
-    def take(self) -> None:
-        """There is none, see `ended`."""
-
     def check_single_reader(self) -> None:
         """Nobody can wait."""
 

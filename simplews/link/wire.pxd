@@ -20,7 +20,6 @@ cdef class WireLink:
     cdef public object state
     cdef public object ending
     cdef readonly Inbox inbox
-    cdef readonly object wait
     cdef readonly object task
     cdef object _loop
     cdef object _reader
@@ -64,4 +63,5 @@ cdef class WireLink:
     cpdef bint send_nowait(self, object data, object compress) except -1
     @cython.locals(size=Py_ssize_t)
     cpdef bint write_frames(self, object frames) except -1
+    cpdef object wait(self, object timeout)
     cpdef object flush(self)

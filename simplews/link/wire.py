@@ -12,7 +12,7 @@ transport is gone `connection_lost` ends everything that still waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -108,7 +108,6 @@ class WireLink:
         "inbox",
         "state",
         "task",
-        "wait",
     )
 
     def __init__(
@@ -125,7 +124,6 @@ class WireLink:
         self.state = State.OPEN
         self.ending: Ending | None = None
         self.inbox = Inbox(loop, options.marks, self)
-        self.wait = self.inbox.wait
         self.task: asyncio.Task[None] | None = None
         self._loop = loop
         self._reader = reader
@@ -543,6 +541,11 @@ class WireLink:
         """Wait until a message can be written, or the link has ended."""
         async with self._outbox.turn:
             await self._outbox.drain()
+
+    def wait(self, timeout: float | None) -> Awaitable[bool]:
+        """Write the replies that wait for company, then wait; see `Inbox.wait`."""
+        self._outbox.flush()
+        return self.inbox.wait(timeout)
 
     def flush(self) -> None:
         """Write the replies that wait for company."""
