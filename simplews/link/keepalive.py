@@ -26,7 +26,14 @@ _DEFAULT_TIMEOUT = 20.0
 
 
 class Carrier(Protocol):
-    """What the Pings go over."""
+    """
+    What the Pings go over.
+
+    Attributes:
+        heard: Set whenever bytes arrive; the keepalive takes it away.
+    """
+
+    heard: bool
 
     def send_ping(self, payload: bytes) -> None: ...
 
@@ -46,7 +53,6 @@ class Keepalive:
         carrier: Sends Pings, and is told when the peer is gone.
 
     Attributes:
-        heard: Set by the link whenever bytes arrive.
         paused: Set by the link while it does not read.
         latency: Seconds of the last round trip, or None.
         pings: Pings sent.
@@ -68,7 +74,6 @@ class Keepalive:
         "_unanswered",
         "_unwritten",
         "_waiters",
-        "heard",
         "latency",
         "paused",
         "pings",
@@ -82,7 +87,6 @@ class Keepalive:
         timeout: float | None,
         carrier: Carrier,
     ) -> None:
-        self.heard = False
         self.paused = False
         self.latency: float | None = None
         self.pings = 0
@@ -135,13 +139,13 @@ class Keepalive:
             del self._sent[payload]
         self._ping()
         # Heard meanwhile, the peer has until this ping's deadline, not the last one's.
-        if self._check is None or self.heard:
+        if self._check is None or self._carrier.heard:
             self._arm()
 
     def _arm(self) -> None:
         if self._check is not None:
             self._check.cancel()
-        self.heard = False
+        self._carrier.heard = False
         self._excused = self.paused
         self._due = None
         self._allowed = self._blocks.seconds
@@ -157,7 +161,7 @@ class Keepalive:
         # back, but what a peer could not do in it takes no longer than the timeout.
         due = (now if self._due is None else self._due) + blocked
         self._due = due = min(due, now + self._timeout)
-        if self.heard:
+        if self._carrier.heard:
             self._check = None
         elif due > now:
             self._check = self._loop.call_later(due - now, self._deadline)
@@ -167,7 +171,7 @@ class Keepalive:
     def _verdict(self) -> None:
         self._noticed()
         self._check = None
-        if self.heard:
+        if self._carrier.heard:
             return
         # What waits for room has become less: the peer takes what is before our Ping.
         if self.paused or self._excused or self._carrier.unwritten() < self._unwritten:

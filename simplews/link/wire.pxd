@@ -19,6 +19,7 @@ cdef int _BINARY
 cdef class WireLink:
     cdef public object state
     cdef public object ending
+    cdef public bint heard
     cdef readonly Inbox inbox
     cdef readonly object task
     cdef object _loop

@@ -72,6 +72,7 @@ class WireLink:
         state: OPEN, CLOSING or CLOSED.
         ending: How it ended; None exactly while it is OPEN.
         inbox: What has arrived.
+        heard: See `Carrier`.
         task: None: the transport calls.
     """
 
@@ -105,6 +106,7 @@ class WireLink:
         "_transport",
         "_writer",
         "ending",
+        "heard",
         "inbox",
         "state",
         "task",
@@ -144,6 +146,7 @@ class WireLink:
             self.inbox.messages,  # type: ignore[arg-type]
             self._encoder,
         )
+        self.heard = False
         self._keepalive = Keepalive(
             loop,
             options.ping_interval,
@@ -274,7 +277,7 @@ class WireLink:
 
     def buffer_updated(self, nbytes: int) -> None:
         """The transport has read *nbytes* bytes."""
-        self._keepalive.heard = True
+        self.heard = True
         self._bytes_in += nbytes
         self._burst = 0
         decoder, inbox = self._decoder, self.inbox
@@ -300,7 +303,7 @@ class WireLink:
 
     def received(self, data: bytes) -> None:
         """*data* was read before we took the transport over."""
-        self._keepalive.heard = True
+        self.heard = True
         self._bytes_in += len(data)
         self._decode(data)
 
@@ -742,7 +745,7 @@ class WireLink:
     def resume_writing(self) -> None:
         """The transport holds less than its low-water mark."""
         # The peer reads. Our Ping may be behind a long message that it is busy with.
-        self._keepalive.heard = True
+        self.heard = True
         # First: what the outbox writes now may pause us again, inside this call.
         self._streams_protocol.resume_writing()
         self._outbox.resume()
