@@ -19,7 +19,7 @@ from ..errors import ConnectionClosed, WebSocketRuntimeError
 from ..protocol.codec import MESSAGE_OVERHEAD
 from ..protocol.frames import Fragment
 from ..protocol.handshake import check_response, offered_subprotocols
-from ..protocol.octets import payload_size
+from ..protocol.octets import memory_size, payload_size
 from ..types import (
     Close,
     CloseCode,
@@ -471,7 +471,7 @@ class ASGILink:
                 return
             self.inbox.messages.append(Fragment(data, True) if self._streaming else data)
             self._streaming = False
-            self.inbox.arrived(size + MESSAGE_OVERHEAD)
+            self.inbox.arrived(memory_size(data) + MESSAGE_OVERHEAD)
             self.inbox.wake()
         elif kind == "websocket.disconnect":
             self._client_left(event)

@@ -27,7 +27,7 @@ from ..link.options import OptionArgs, Options, make_options, subprotocol_list
 from ..protocol.codec import MESSAGE_OVERHEAD
 from ..protocol.frames import Fragment, check_close
 from ..protocol.handshake import check_answer
-from ..protocol.octets import payload_size
+from ..protocol.octets import memory_size, payload_size
 from ..types import (
     Close,
     CloseCode,
@@ -390,7 +390,7 @@ class _AppLink:
             return
         self.inbox.messages.append(Fragment(data, True) if self._streaming else data)
         self._streaming = False
-        self.inbox.arrived(size + MESSAGE_OVERHEAD)
+        self.inbox.arrived(memory_size(data) + MESSAGE_OVERHEAD)
         self.inbox.wake()
 
     def _check_client(self) -> None:
