@@ -7,6 +7,7 @@ import contextlib
 import gc
 import random
 import socket
+import sys
 import tracemalloc
 from collections.abc import AsyncIterator
 
@@ -390,6 +391,39 @@ async def test_the_streams_of_the_handshake_follow_what_becomes_of_the_transport
         await closing
         await asyncio.gather(reading, return_exceptions=True)  # half a frame, perhaps
         assert await ws.rsock.read() == b""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a proactor is never filled to the brim")
+async def test_what_is_written_in_resuming_pauses_the_streams_again() -> None:
+    """
+    A Pong waits until the transport goes on, and then finds the kernel full once more.
+
+    The transport says so while it still tells us to go on: wsock must hear the two in
+    their order, or its drain() would not wait, and the next resuming would be an error.
+    """
+    for size in range(500, 12_000, 500):  # which of them fills the kernel just so, it knows
+        async with opened(write_limit=1) as (ws, peer):
+            transport = ws.wsock.transport
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            while not transport.get_write_buffer_size():
+                await ws.send(bytes(size))
+            await peer.send(PING, bytes(125))
+            await settled()
+            while transport.get_write_buffer_size() > 127:
+                await peer.sock_read()
+                await settled()
+            if transport.get_write_buffer_size() < 127:
+                continue  # the kernel has taken the Pong
+            draining = asyncio.create_task(ws.wsock.drain())
+            await settled()
+            assert not draining.done()
+            while not draining.done():
+                await peer.sock_read()
+                await settled()
+            await draining
+            await ws.send("goes on")
+            return
+    pytest.fail("the kernel was never full")
 
 
 @pytest.mark.parametrize("end", ["lost", "close"])
