@@ -180,16 +180,18 @@ async def test_strict_readers_keep_the_message_of_the_wrong_kind(server: Any) ->
         assert await ws.receive_json() == {"é": [1, None]}
 
 
-@pytest.mark.whole
 async def test_stream_gives_pieces_as_they_arrive(server: Any) -> None:
     keeper = Kept()
     async with server(keeper) as address:
         _reader, writer = await raw(address, frame("first ", final=False))
         ws = await keeper.ws
         stream = ws.receive_stream()
-        assert await anext(stream) == "first "
+        first = ""
+        while first != "first ":  # the network may have cut it
+            first += str(await anext(stream))
+            assert "first ".startswith(first)
         writer.write(frame("second", Opcode.CONTINUATION) + frame("whole"))
-        assert [piece async for piece in stream] == ["second"]
+        assert "".join([str(piece) async for piece in stream]) == "second"
         assert await ws.receive() == "whole"
         await gone(writer)
 
