@@ -38,6 +38,7 @@ async def test_text_outside_ascii_does_not_fill_the_inbox_for_good() -> None:
         assert not ws._inbox.paused
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("beside", ["x", "я", "😀"])
 @pytest.mark.parametrize("how", ["whole", "fragments", "stream"])
