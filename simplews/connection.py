@@ -131,7 +131,9 @@ class AioBase:
         Args:
             data: ``str`` becomes a text message; ``bytes``, ``bytearray`` or
                 ``memoryview`` a binary one; an iterable or async iterable of
-                either one message in fragments, each sent as it comes.
+                either one message in fragments, each sent as it comes. A generator
+                that it has begun to ask is closed when it fails or is cancelled,
+                for which it has ``close_timeout``.
             compress: False sends this message as it is, True compresses it
                 whatever its size, None leaves that to the threshold. Without an
                 agreement on compression nothing is compressed.

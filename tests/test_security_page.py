@@ -20,7 +20,7 @@ _UNITS = {"": 1, "s": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 
 #: First cells of the second table, and where their limit is in the code.
 FIXED = {
-    "payload that waits for `receive()`": QueueMarks().high_bytes,
+    "memory of what waits for `receive()`": QueueMarks().high_bytes,
     "a head, all lines together": handshake.MAX_HEAD,
     "a line of it": handshake.MAX_LINE,
     "its header fields": handshake.MAX_HEADERS,

@@ -19,7 +19,7 @@ from ..errors import ConnectionClosed, WebSocketRuntimeError
 from ..protocol.codec import MESSAGE_OVERHEAD
 from ..protocol.frames import Fragment
 from ..protocol.handshake import check_response, offered_subprotocols
-from ..protocol.octets import payload_size
+from ..protocol.octets import memory_size, payload_size
 from ..types import (
     Close,
     CloseCode,
@@ -30,7 +30,7 @@ from ..types import (
     State,
     Waiting,
 )
-from .base import Data, Fragments, Frames, Stats, each, encode
+from .base import Data, Fragments, Frames, Pieces, Stats, encode
 from .blocks import blocks_of
 from .closed import Closed
 from .inbox import Inbox
@@ -471,7 +471,7 @@ class ASGILink:
                 return
             self.inbox.messages.append(Fragment(data, True) if self._streaming else data)
             self._streaming = False
-            self.inbox.arrived(size + MESSAGE_OVERHEAD)
+            self.inbox.arrived(memory_size(data) + MESSAGE_OVERHEAD)
             self.inbox.wake()
         elif kind == "websocket.disconnect":
             self._client_left(event)
@@ -614,14 +614,15 @@ class ASGILink:
     async def _join(self, fragments: Fragments) -> Data | None:
         """The pieces as one message; None if there are none."""
         pieces: list[Any] = []
-        async for piece in each(fragments):
-            if not isinstance(piece, (str, bytes, bytearray, memoryview)):
-                raise TypeError(f"a fragment is str or bytes-like, not {type(piece).__name__}")
-            if pieces and isinstance(piece, str) != isinstance(pieces[0], str):
-                raise TypeError("the fragments of a message are all text or all binary")
-            if self.ending is not None:
-                raise ConnectionClosed(self.ending)
-            pieces.append(piece)
+        async with Pieces(fragments, self._options.close_timeout) as given:
+            async for piece in given:
+                if not isinstance(piece, (str, bytes, bytearray, memoryview)):
+                    raise TypeError(f"a fragment is str or bytes-like, not {type(piece).__name__}")
+                if pieces and isinstance(piece, str) != isinstance(pieces[0], str):
+                    raise TypeError("the fragments of a message are all text or all binary")
+                if self.ending is not None:
+                    raise ConnectionClosed(self.ending)
+                pieces.append(piece)
         if not pieces:
             return None
         return "".join(pieces) if isinstance(pieces[0], str) else b"".join(pieces)

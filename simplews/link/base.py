@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +19,7 @@ from ..protocol.codec import Encoder
 from ..types import Close, Ending, State
 from .inbox import Inbox
 
-__all__ = ["Bytes", "Data", "Fragments", "Frames", "Link", "Stats", "each", "encode"]
+__all__ = ["Bytes", "Data", "Fragments", "Frames", "Link", "Pieces", "Stats", "encode"]
 
 Bytes = bytes | bytearray | memoryview
 Data = str | Bytes
@@ -94,14 +102,59 @@ def encode(data: object) -> tuple[int, bytes]:
     )
 
 
-async def each(fragments: Fragments) -> AsyncIterator[Data]:
-    """Items of an iterable of either kind."""
-    if isinstance(fragments, AsyncIterable):
-        async for item in fragments:
-            yield item
-    else:
-        for item in fragments:
-            yield item
+class Pieces:
+    """
+    The fragments of a message, one by one, from an iterable of either kind.
+
+    As a context manager it closes what gives them, if it has begun to and the block
+    raises: nobody else will ask an async generator for its next piece, and what its
+    ``finally`` lets go of is not to wait for the garbage collector.
+
+    Args:
+        fragments: What the application passed to ``send()``.
+        timeout: Seconds that closing it may take; then it is cancelled.
+    """
+
+    __slots__ = ("_awaited", "_begun", "_items", "_timeout")
+
+    def __init__(self, fragments: Fragments, timeout: float) -> None:
+        self._begun = False
+        self._awaited: AsyncIterator[Data] | None = None
+        self._items: Iterator[Data] = iter(())
+        if isinstance(fragments, AsyncIterable):
+            self._awaited = aiter(fragments)
+        else:
+            self._items = iter(fragments)
+        self._timeout = timeout
+
+    def __aiter__(self) -> Pieces:
+        return self
+
+    async def __anext__(self) -> Data:
+        self._begun = True
+        if self._awaited is not None:
+            return await anext(self._awaited)
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Pieces:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or not self._begun:
+            return
+        if isinstance(self._items, Generator):
+            self._items.close()
+        aclose = getattr(self._awaited, "aclose", None)
+        if aclose is None:
+            return
+        try:
+            async with asyncio.timeout(self._timeout) as timer:
+                await aclose()
+        except TimeoutError:
+            if not timer.expired():
+                raise  # its own
 
 
 class Link(Protocol):

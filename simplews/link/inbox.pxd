@@ -1,6 +1,6 @@
 # The types with which Cython compiles inbox.py.
 
-from ..protocol.octets cimport payload_size
+from ..protocol.octets cimport memory_size
 from .waiter cimport Waiter
 
 cdef Py_ssize_t MESSAGE_OVERHEAD

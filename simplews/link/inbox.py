@@ -15,7 +15,7 @@ from typing import Protocol
 from ..errors import WebSocketRuntimeError
 from ..protocol.codec import MESSAGE_OVERHEAD, Message
 from ..protocol.frames import Fragment
-from ..protocol.octets import payload_size
+from ..protocol.octets import memory_size
 from .options import QueueMarks
 from .waiter import Waiter
 
@@ -80,7 +80,7 @@ class Inbox:
         self._event: asyncio.Event | None = None
 
     def room(self) -> int:
-        """Bytes that fit below the high mark."""
+        """Bytes of memory that fit below the high mark."""
         return self._high_bytes - self._size
 
     def most(self) -> int:
@@ -99,7 +99,7 @@ class Inbox:
     # ------------------------------------------------------------ the source
 
     def arrived(self, size: int) -> None:
-        """Messages of *size* bytes together have been appended to `messages`; `wake` follows."""
+        """Messages that take *size* bytes have been appended to `messages`; `wake` follows."""
         self._size += size
         if self._event is not None:
             self._event.set()
@@ -134,7 +134,7 @@ class Inbox:
         message = self.messages.popleft()
         self.taken += 1
         data = message.data if isinstance(message, Fragment) else message
-        self._size -= payload_size(data) + MESSAGE_OVERHEAD
+        self._size -= memory_size(data) + MESSAGE_OVERHEAD
         if self.paused and (len(self.messages) <= self._low and self._size <= self._low_bytes):
             self.paused = False
             self._source.resume_reading()

@@ -21,8 +21,8 @@ class QueueMarks:
     Attributes:
         high: Messages in the inbox at which reading is paused.
         low: Messages at which it goes on.
-        high_bytes: The same in bytes of payload.
-        low_bytes: The same in bytes of payload.
+        high_bytes: The same in bytes of memory: of a text's characters, not of its UTF-8.
+        low_bytes: The same in bytes of memory.
     """
 
     high: int = 256

@@ -12,7 +12,7 @@ transport is gone `connection_lost` ends everything that still waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -22,7 +22,7 @@ from ..protocol.deflate import Agreement
 from ..protocol.frames import Opcode, Ping, Pong, clip_reason, serialize_close
 from ..protocol.octets import ReadBuffer, utf8
 from ..types import Close, CloseCode, Ending, State, Waiting
-from .base import Data, Fragments, Frames, Stats, each, encode
+from .base import Data, Fragments, Frames, Pieces, Stats, encode
 from .blocks import blocks_of
 from .closed import Closed
 from .inbox import Inbox
@@ -464,13 +464,12 @@ class WireLink:
         Cancellation:
             A message that has begun can be neither completed nor taken back, so
             the connection is closed with 1011. Before its first fragment
-            nothing is sent.
+            nothing is sent. What gives the fragments is closed, see `Pieces`.
         """
-        async with self._outbox.turn:
+        async with Pieces(fragments, self._options.close_timeout) as pieces, self._outbox.turn:
             kind = None  # opcode of the whole message
             compressed = False
             opcode = _CONTINUATION
-            pieces = each(fragments)
             try:
                 while (piece := await self._next_piece(pieces)) is not _NO_MORE:
                     piece_kind, payload = encode(piece)
@@ -503,7 +502,7 @@ class WireLink:
                     self._close(close, "a message in fragments was not completed")
                 raise
 
-    async def _next_piece(self, pieces: AsyncIterator[Data]) -> object:
+    async def _next_piece(self, pieces: Pieces) -> object:
         """The application's next fragment, or `_NO_MORE`; our end ends the wait."""
         self._check_open()
         try:

@@ -2,7 +2,7 @@
 
 cimport cython
 
-from .octets cimport Assembly, ReadBuffer, apply_mask, binary, new_key, payload_size, sealed, text
+from .octets cimport Assembly, ReadBuffer, apply_mask, binary, memory_size, new_key, sealed, text
 
 cdef Py_ssize_t _NO_LIMIT
 cdef Py_ssize_t _LONG

@@ -26,8 +26,8 @@ from .octets import (
     ReadBuffer,
     apply_mask,
     binary,
+    memory_size,
     new_key,
-    payload_size,
     sealed,
     text,
 )
@@ -71,8 +71,8 @@ class Decoder:
     Attributes:
         failure: The rule that the peer broke, or None.
         done: True after a Close or a failure: nothing more is read.
-        size: Payload bytes and overhead of all messages appended so far; the
-            caller takes it away.
+        size: Bytes of memory that all messages appended so far take, overhead
+            included; the caller takes it away.
         frames: Control frames and fragments so far, which cost time though they
             make no message; the caller takes it away.
     """
@@ -306,9 +306,11 @@ class Decoder:
                     position = start + length
                     if first == 0x81:
                         try:
-                            messages.append(text(data, start, position, masked))
+                            characters = text(data, start, position, masked)
                         except UnicodeDecodeError:
                             raise _not_utf8() from None
+                        messages.append(characters)
+                        length = memory_size(characters)
                     else:
                         messages.append(binary(data, start, position, masked))
                     size += length + MESSAGE_OVERHEAD
@@ -453,8 +455,9 @@ class Decoder:
         elif self._streaming:
             self._emit(part, final, messages)
         elif final:
-            messages.append(self._joined(part))
-            self.size += self._total + MESSAGE_OVERHEAD
+            whole = self._joined(part)
+            messages.append(whole)
+            self.size += memory_size(whole) + MESSAGE_OVERHEAD
             self._forget()
         elif part:
             self._keep(part)
@@ -556,7 +559,7 @@ class Decoder:
     def _emit(self, piece: str | bytes, final: bool, messages: deque[Message]) -> None:
         if piece or final:
             messages.append(Fragment(piece, final))
-            self.size += payload_size(piece) + MESSAGE_OVERHEAD
+            self.size += memory_size(piece) + MESSAGE_OVERHEAD
         if final:
             self._streaming = False
             self._forget()

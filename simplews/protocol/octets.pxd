@@ -30,4 +30,5 @@ cpdef bytes apply_mask(data, bytes key)
 cpdef bytes sealed(bytes head, bytes key, payload)
 cpdef bytes utf8(data)
 cpdef Py_ssize_t payload_size(data) except -1
+cpdef Py_ssize_t memory_size(data) except -1
 cpdef bytes new_key()

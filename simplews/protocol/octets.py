@@ -14,12 +14,14 @@ cache and the allocator's small sizes and cost up to twice as much.
 from __future__ import annotations
 
 import os
+import sys
 
 __all__ = [
     "Assembly",
     "ReadBuffer",
     "apply_mask",
     "binary",
+    "memory_size",
     "new_key",
     "payload_size",
     "sealed",
@@ -66,6 +68,24 @@ def payload_size(data: str | bytes) -> int:
     """Bytes that *data* has on the wire: a character may have up to four."""
     if isinstance(data, str) and not data.isascii():
         return len(data.encode("utf-8"))
+    return len(data)
+
+
+# What a text takes beside its characters, if one of them is not ASCII.
+_AROUND = sys.getsizeof("\xff\0") - 3  # two characters, and a NUL behind them
+
+
+def memory_size(data: str | bytes) -> int:
+    """
+    Bytes of memory that *data*'s characters take: one, two or four each (PEP 393).
+
+    The widest of them decides for all, so that an emoji makes four bytes of each
+    character beside it.
+    """
+    if isinstance(data, str) and not data.isascii():
+        # Of a copy: the text itself may have its UTF-8 with it, if somebody asked for that.
+        count = len(data)
+        return (sys.getsizeof(data + "\0") - _AROUND) // (count + 2) * count
     return len(data)
 
 

@@ -22,6 +22,7 @@ cdef extern from "Python.h":
     char *_address "PyBytes_AS_STRING"(PyObject *data)
     Py_ssize_t _references "Py_REFCNT"(PyObject *data)
     bint PyUnicode_IS_ASCII(object text)
+    int PyUnicode_KIND(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
     void *PyUnicode_DATA(object text)
@@ -154,6 +155,12 @@ cpdef Py_ssize_t payload_size(data) except -1:
         if PyUnicode_IS_ASCII(data):
             return PyUnicode_GET_LENGTH(data)
         return PyBytes_GET_SIZE(PyUnicode_AsUTF8String(data))
+    return len(data)
+
+
+cpdef Py_ssize_t memory_size(data) except -1:
+    if isinstance(data, str):
+        return PyUnicode_KIND(data) * PyUnicode_GET_LENGTH(data)
     return len(data)
 
 

@@ -20,14 +20,14 @@ from urllib.parse import unquote
 from ..connection import AioBase
 from ..errors import ConnectionClosed, ConnectionError
 from ..link.asgi import byte_pairs
-from ..link.base import Data, Fragments, Frames, Stats, each, encode
+from ..link.base import Data, Fragments, Frames, Pieces, Stats, encode
 from ..link.closed import Closed
 from ..link.inbox import Inbox
 from ..link.options import OptionArgs, Options, make_options, subprotocol_list
 from ..protocol.codec import MESSAGE_OVERHEAD
 from ..protocol.frames import Fragment, check_close
 from ..protocol.handshake import check_answer
-from ..protocol.octets import payload_size
+from ..protocol.octets import memory_size, payload_size
 from ..types import (
     Close,
     CloseCode,
@@ -284,6 +284,7 @@ class _AppLink:
         self._request = request
         self._marks = options.marks
         self._write_limit = options.write_limit
+        self._close_timeout = options.close_timeout
         most = options.max_message_size
         self._limit: float = math.inf if most is None else most
         self._closed = Closed(loop)
@@ -390,7 +391,7 @@ class _AppLink:
             return
         self.inbox.messages.append(Fragment(data, True) if self._streaming else data)
         self._streaming = False
-        self.inbox.arrived(size + MESSAGE_OVERHEAD)
+        self.inbox.arrived(memory_size(data) + MESSAGE_OVERHEAD)
         self.inbox.wake()
 
     def _check_client(self) -> None:
@@ -465,11 +466,12 @@ class _AppLink:
     async def send_fragments(self, fragments: Fragments, compress: bool | None) -> None:
         """Send one message from pieces: the application gets it whole."""
         pieces: list[tuple[int, bytes]] = []
-        async for piece in each(fragments):
-            self._check_open()
-            pieces.append(encode(piece))
-            if pieces[-1][0] != pieces[0][0]:
-                raise TypeError("the fragments of a message are all text or all binary")
+        async with Pieces(fragments, self._close_timeout) as given:
+            async for piece in given:
+                self._check_open()
+                pieces.append(encode(piece))
+                if pieces[-1][0] != pieces[0][0]:
+                    raise TypeError("the fragments of a message are all text or all binary")
         if pieces:
             whole = b"".join(payload for _, payload in pieces)
             await self.send(whole.decode("utf-8") if pieces[0][0] == 1 else whole, compress)

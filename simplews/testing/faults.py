@@ -115,7 +115,7 @@ class Faults:
             near.close()
             raise
         relay = Relay(near, far, self.to_server, self.to_client)
-        self._start(relay.run(), near, far)
+        self._start(relay.run(), [near, far])
         try:
             yield client, server
         finally:
@@ -174,27 +174,30 @@ class Faults:
         loop = asyncio.get_running_loop()
         while True:
             near, _ = await loop.sock_accept(listener)
-            self._start(self._carry(near, host, port, path, timeout), near)
+            sockets = [near]
+            self._start(self._carry(sockets, host, port, path, timeout), sockets)
 
     async def _carry(
         self,
-        near: socket.socket,
+        sockets: list[socket.socket],
         host: str,
         port: int,
         path: str | None,
         timeout: float | Unset | None,
     ) -> None:
+        (near,) = sockets
         try:
             where = path if path is not None else f"{host}:{port}"
             async with Deadline(timeout, f"connecting to {where}"):
                 far = await _connected(host, port, path)
+                sockets.append(far)  # closed behind us, also if the deadline passes just now
         except OSError:
             set_to_reset(near)
-            near.close()
             return
         await Relay(near, far, self.to_server, self.to_client).run()
 
-    def _start(self, carrying: Coroutine[Any, Any, None], *sockets: socket.socket) -> None:
+    def _start(self, carrying: Coroutine[Any, Any, None], sockets: list[socket.socket]) -> None:
+        """Run *carrying*; when it has ended, however, *sockets* are closed."""
         task = asyncio.ensure_future(carrying)
         self._relays.add(task)
 

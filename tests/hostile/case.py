@@ -8,7 +8,7 @@ from typing import Any
 
 from ..protocol.by_hand import F
 
-__all__ = ["ALL", "ANY", "CLIENT", "HTTP", "PLAIN", "SERVERS", "TLS", "Case", "Step"]
+__all__ = ["ALL", "ANY", "CLIENT", "HTTP", "INSIDE", "PLAIN", "SERVERS", "TLS", "Case", "Step"]
 
 #: What a peer does that is no frame: ``async def step(stage)``, see `stage.Stage`.
 Step = Callable[[Any], Awaitable[None]]
@@ -22,6 +22,8 @@ TLS = ("stream+tls", "serve+tls")
 HTTP = ("socket", "stream", "serve")
 #: Where the frames are read by us, as a server.
 SERVERS = ("socket", "socket+headers", "stream", "stream+tls", "serve", "serve+tls", "aiohttp")
+#: Inside ASGI servers, on the clock on the wall: they have threads of their own.
+INSIDE = ("uvicorn", "hypercorn", "granian", "daphne")
 #: Both roles. What reads frames is the same everywhere, so most rows need no more.
 ANY = ("socket", "client")
 #: Both roles, over all that carries bytes.

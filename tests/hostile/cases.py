@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import answer, closing, deflate, flow, frames, handshake, text
+from . import answer, closing, deflate, flow, frames, handshake, inside, text
 from .case import Case
 
 __all__ = ["CASES", "GROUPS"]
@@ -16,6 +16,7 @@ GROUPS: dict[str, list[Case]] = {
     "permessage-deflate": deflate.CASES,
     "Inbox, outbox, keepalive": flow.CASES,
     "Closing": closing.CASES,
+    "Inside ASGI servers": inside.CASES,
 }
 
 CASES = [case for cases in GROUPS.values() for case in cases]

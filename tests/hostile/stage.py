@@ -1,7 +1,7 @@
 """Where a `Case` is played: our end of a real socket, the peer's script, and what is seen.
 
 It runs on the clock that jumps (`tests/clock.py`), so that a wait that should not
-be there shows as seconds, and costs none.
+be there shows as seconds, and costs none; inside ASGI servers on an ordinary loop.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ..behaviour.conftest import (
     over_serve,
     over_socket_with_headers,
 )
+from ..clock import ClockLoop
 from ..peer import DEADLINE, REQUEST, Peer, answer, settled
 from ..protocol.by_hand import to_bytes
 from ..tls import Tls
@@ -45,6 +46,9 @@ __all__ = [
     "silence",
     "until_closed",
 ]
+
+#: Seconds that a play may take where they do not jump.
+_REAL_DEADLINE = 10
 
 #: Bytes at the start and at the end of what a peer writes that are cut into single ones.
 _CUT = 64
@@ -337,6 +341,9 @@ def _source(stage: Stage, tls: Tls) -> Source:
         "serve": lambda: over_serve(secure),
         "aiohttp": lambda: over_aiohttp(secure),
         "uvicorn": lambda: over_asgi(hosts.uvicorn_host),
+        "hypercorn": lambda: over_asgi(hosts.hypercorn_host),
+        "granian": lambda: over_asgi(hosts.granian_host),
+        "daphne": lambda: over_asgi(hosts.daphne_host),
     }[name.removesuffix("+tls")]()
 
 
@@ -440,7 +447,8 @@ async def play(case: Case, source: str, tls: Tls, *, cut: bool = False) -> str:
     stage = Stage(case, source, cut=cut)
     before = asyncio.all_tasks()
     with _listened(stage):
-        async with asyncio.timeout(DEADLINE):
+        jumps = isinstance(asyncio.get_running_loop(), ClockLoop)
+        async with asyncio.timeout(DEADLINE if jumps else _REAL_DEADLINE):
             if source == "client":
                 seen = await _as_client(stage)
             else:
@@ -517,10 +525,11 @@ async def _answered(stage: Stage) -> str:
         _in_time(stage, began)
         return "no answer"
     line, *lines = head.decode("latin-1").split("\r\n")
-    fields = dict(line.split(": ", 1) for line in lines)
+    # Some servers write their names in small letters.
+    fields = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     assert len(fields) == len(lines), "a header field twice"
     status = line.split(" ")[1]
-    told = [status] + [f"{name}: {fields[name]}" for name in _TOLD if name in fields]
+    told = [status] + [f"{n}: {fields[n.lower()]}" for n in _TOLD if n.lower() in fields]
     if status == "101":
         peer.received[:] = rest
         await stage.opened
@@ -531,13 +540,13 @@ async def _answered(stage: Stage) -> str:
         _in_time(stage, began)
         return "; ".join(told) + "; " + stage.seen()
     if stage.source.startswith("aiohttp"):  # where it stays open for more requests
-        while len(rest) < int(fields["Content-Length"]):
+        while len(rest) < int(fields["content-length"]):
             rest += await peer.sock_read()
         return "; ".join(told)
     with contextlib.suppress(OSError):
         while data := await peer.sock_read():
             rest += data
-    assert int(fields.get("Content-Length", len(rest))) == len(rest), (head, rest)
+    assert int(fields.get("content-length", len(rest))) == len(rest), (head, rest)
     assert len(rest) < 400, "a short body"
     _in_time(stage, began)
     if not isinstance(peer, TlsPeer):

@@ -23,6 +23,7 @@ from simplews import (
     WebSocketRuntimeError,
 )
 from simplews import ConnectionError as OpenError
+from simplews.link.options import QueueMarks
 from simplews.types import Waiting
 
 from ..clock import ClockLoop
@@ -319,6 +320,20 @@ async def test_an_app_that_does_not_receive_stops_the_server() -> None:
     await settled()
     assert server.events.qsize() > 90
     assert [await ws.receive() for _ in range(100)] == [str(n) for n in range(100)]
+    await ws.close()
+
+
+async def test_an_inbox_of_text_is_bounded_in_memory_and_not_in_utf8() -> None:
+    server = Server()
+    ws = await server.accept()
+    assert ws.task is not None
+    text = "x" * 99_999 + "😀"  # Python takes four bytes for each of them
+    for _ in range(20):
+        server.say("receive", text=text)
+    await settled()
+    assert 20 - server.events.qsize() == 3  # the third is above 1 MiB
+    assert [await ws.receive() for _ in range(20)] == [text] * 20
+    assert ws._inbox.room() == QueueMarks().high_bytes
     await ws.close()
 
 

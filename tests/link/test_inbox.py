@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sys
 
 import pytest
 
 from simplews import AioServer, ConnectionClosed, WebSocketRuntimeError
+from simplews.link.options import QueueMarks
 
 from ..peer import (
     BINARY,
@@ -33,6 +35,53 @@ async def test_text_outside_ascii_does_not_fill_the_inbox_for_good() -> None:
             await peer.write(frame(TEXT, text) * 100)
             for _ in range(100):
                 assert await ws.receive() == text
+        assert not ws._inbox.paused
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("beside", ["x", "я", "😀"])
+@pytest.mark.parametrize("how", ["whole", "fragments", "stream"])
+async def test_inbox_is_bounded_in_memory_and_not_in_utf8(
+    role: type, beside: str, how: str
+) -> None:
+    """One emoji makes Python keep four bytes for each ASCII character beside it."""
+    text = "x" * 60_000 + beside
+    size = sys.getsizeof(text)
+    total = 80  # five megabytes of UTF-8
+    async with opened(role) as (ws, peer):
+        stream = None
+        if how == "stream":
+            stream = ws.receive_stream()
+            reading = asyncio.ensure_future(anext(stream))
+            await settled()
+        ends = [text] if how == "whole" else [text[:1000], text[1000:]]
+
+        async def feed() -> None:
+            for number in range(total):
+                for place, part in enumerate(ends):
+                    first = place == 0 and (number == 0 or how != "stream")
+                    fin = place == len(ends) - 1 and (number == total - 1 or how != "stream")
+                    await peer.send(TEXT if first else CONTINUATION, part, fin=fin)
+
+        feeding = asyncio.ensure_future(feed())
+        await until(lambda: ws._inbox.paused)
+        await settled()
+        marks = QueueMarks()
+        held = [getattr(message, "data", message) for message in ws._messages]
+        assert marks.high_bytes < sum(map(sys.getsizeof, held)) < marks.high_bytes + 2 * size
+        assert len(held) > 3  # it is filled
+        got = 0
+        if stream is None:
+            for _ in range(total):
+                got += len(await ws.receive())
+        else:
+            got += len(await reading)
+            async for piece in stream:
+                got += len(piece)
+        assert got == total * len(text)
+        await feeding
+        assert ws._inbox.room() == marks.high_bytes  # the account closes
         assert not ws._inbox.paused
 
 

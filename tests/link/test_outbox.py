@@ -7,8 +7,10 @@ import contextlib
 import gc
 import random
 import socket
+import sys
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -241,6 +243,118 @@ async def test_a_message_in_fragments_that_is_cancelled_closes_with_1011(
         assert closing[1][:2] == (1011).to_bytes(2, "big")
 
 
+class Given:
+    """Fragments, and what became of the generator that gives them."""
+
+    def __init__(self, piece: object = b"x" * 100_000) -> None:
+        self.piece = piece
+        self.asked = 0
+        self.closed: list[str] = []
+        self.cleanup: Callable[[], Awaitable[None]] = settled
+
+    async def pieces(self) -> AsyncIterator[Any]:
+        try:
+            while True:
+                self.asked += 1
+                yield self.piece
+        finally:
+            self.closed.append("begun")
+            await self.cleanup()
+            self.closed.append("done")
+
+    def steps(self) -> Iterator[Any]:
+        try:
+            while True:
+                self.asked += 1
+                yield self.piece
+        finally:
+            self.closed += ["begun", "done"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("how", ["cancelled", "lost", "closed", "TypeError"])
+@pytest.mark.parametrize("kind", ["pieces", "steps"])
+async def test_a_generator_of_fragments_that_is_given_up_is_closed(
+    role: type, how: str, kind: str
+) -> None:
+    """Before send() ends, and though somebody still holds it."""
+    async with opened(role, close_timeout=1) as (ws, peer):
+        given = Given(None if how == "TypeError" else b"x" * 100_000)
+        generator = getattr(given, kind)()
+        sending = asyncio.create_task(ws.send(generator))
+        if how != "TypeError":
+            await until(lambda: ws._link._outbox.paused)
+            await settled()
+            assert not given.closed
+        if how == "cancelled":
+            sending.cancel()
+        elif how == "lost":
+            peer.sock.close()
+        elif how == "closed":
+            await ws.close()
+        await asyncio.wait([sending])
+        assert given.closed == ["begun", "done"]
+        if how == "cancelled":
+            assert sending.cancelled()
+        else:
+            expected = TypeError if how == "TypeError" else ConnectionClosed
+            assert type(sending.exception()) is expected
+        assert generator is not None
+
+
+async def test_a_generator_that_was_not_asked_yet_stays_the_callers() -> None:
+    """Nothing of the message has been sent, and it may be sent again."""
+    async with opened() as (ws, _):
+        first = Given()
+        sending = asyncio.create_task(ws.send(first.pieces()))
+        await until(lambda: ws._link._outbox.paused)
+
+        async def fragments() -> AsyncIterator[str]:
+            yield "again"
+
+        generator = fragments()
+        waiting = asyncio.create_task(ws.send(generator))
+        await settled()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert [piece async for piece in generator] == ["again"]
+        sending.cancel()
+        await asyncio.wait([sending])
+
+
+@pytest.mark.parametrize("bad", [TimeoutError("mine"), ValueError("mine")])
+async def test_a_generators_cleanup_may_fail(bad: Exception) -> None:
+    """As in any ``finally``: its error is what surfaces."""
+
+    async def cleanup() -> None:
+        raise bad
+
+    async with opened() as (ws, _):
+        given = Given(None)
+        given.cleanup = cleanup
+        with pytest.raises(type(bad), match="mine"):
+            await ws.send(given.pieces())
+        await ws.send("still open")
+
+
+async def test_a_generators_cleanup_has_close_timeout_and_delays_nobody() -> None:
+    """It waits for ever, and is cancelled; others send meanwhile."""
+    loop = asyncio.get_running_loop()
+    async with opened(close_timeout=7) as (ws, peer):
+        given = Given(None)
+        given.cleanup = asyncio.Event().wait  # type: ignore[assignment]
+        began = loop.time()
+        sending = asyncio.create_task(ws.send(given.pieces()))
+        await until(lambda: given.closed)
+        await ws.send("others")
+        assert loop.time() == began
+        with pytest.raises(TypeError):
+            await sending
+        assert loop.time() == pytest.approx(began + 7)
+        assert given.closed == ["begun"]
+        assert await peer.frame() == (TEXT, b"others")
+
+
 @pytest.mark.parametrize("bad", [ValueError("mine"), TimeoutError("mine")])
 async def test_the_error_of_a_fragment_source_surfaces_as_it_is(bad: Exception) -> None:
     async with opened() as (ws, peer):
@@ -390,6 +504,39 @@ async def test_the_streams_of_the_handshake_follow_what_becomes_of_the_transport
         await closing
         await asyncio.gather(reading, return_exceptions=True)  # half a frame, perhaps
         assert await ws.rsock.read() == b""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a proactor is never filled to the brim")
+async def test_what_is_written_in_resuming_pauses_the_streams_again() -> None:
+    """
+    A Pong waits until the transport goes on, and then finds the kernel full once more.
+
+    The transport says so while it still tells us to go on: wsock must hear the two in
+    their order, or its drain() would not wait, and the next resuming would be an error.
+    """
+    for size in range(500, 12_000, 500):  # which of them fills the kernel just so, it knows
+        async with opened(write_limit=1) as (ws, peer):
+            transport = ws.wsock.transport
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            while not transport.get_write_buffer_size():
+                await ws.send(bytes(size))
+            await peer.send(PING, bytes(125))
+            await settled()
+            while transport.get_write_buffer_size() > 127:
+                await peer.sock_read()
+                await settled()
+            if transport.get_write_buffer_size() < 127:
+                continue  # the kernel has taken the Pong
+            draining = asyncio.create_task(ws.wsock.drain())
+            await settled()
+            assert not draining.done()
+            while not draining.done():
+                await peer.sock_read()
+                await settled()
+            await draining
+            await ws.send("goes on")
+            return
+    pytest.fail("the kernel was never full")
 
 
 @pytest.mark.parametrize("end", ["lost", "close"])

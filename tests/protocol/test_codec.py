@@ -473,8 +473,8 @@ def test_stop_forgets_a_message_that_has_begun(server: bool) -> None:
 
 
 @both_roles
-def test_size_counts_payload_bytes_and_overhead(server: bool) -> None:
-    """Bytes of UTF-8, not characters; 64 more for each message; control frames none."""
+def test_size_counts_memory_and_overhead(server: bool) -> None:
+    """Two bytes for each character beside a €; 64 more for each message; control frames none."""
     decoder = Decoder(server)
     frames: list[F | bytes] = [
         F(TEXT, "Grüße €".encode()),
@@ -485,7 +485,7 @@ def test_size_counts_payload_bytes_and_overhead(server: bool) -> None:
         F(BIN),
     ]
     feed(decoder, whole(to_bytes(frames, server)))
-    assert decoder.size == (11 + 64) + (1000 + 64) + (3 + 64) + 64
+    assert decoder.size == (2 * 7 + 64) + (1000 + 64) + (2 + 64) + 64
 
 
 @both_roles

@@ -297,12 +297,12 @@ def test_close_ends_a_stream(server: bool) -> None:
 
 
 @both_roles
-def test_pieces_of_a_stream_count_their_bytes(server: bool) -> None:
-    """Like whole messages: bytes of UTF-8, not characters, and the overhead of each."""
+def test_pieces_of_a_stream_count_their_memory(server: bool) -> None:
+    """Like whole messages: a byte for each character of "grüß", two for "€"; and overhead."""
     decoder = Decoder(server)
     data = to_bytes([F(TEXT, "grüß".encode(), fin=False), F(CONT, "€".encode())], server)
     feed(decoder, [data[:-9]])
     held = streaming(decoder)
     pieces = held + feed(decoder, [data[-9:]]).messages
     assert joined(pieces) == "grüß€"
-    assert decoder.size == len("grüß€".encode()) + len(pieces) * MESSAGE_OVERHEAD
+    assert decoder.size == 4 + 2 + len(pieces) * MESSAGE_OVERHEAD

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from simplews.protocol.frames import (
     serialize_close,
     valid_code,
 )
-from simplews.protocol.octets import payload_size
+from simplews.protocol.octets import memory_size, payload_size
 from simplews.types import Close, CloseCode
 
 from .by_hand import close_payload
@@ -123,3 +125,22 @@ def test_clipped_reason_replaces_what_has_no_utf8() -> None:
 def test_size_of_text_is_that_of_its_utf8(text: str) -> None:
     """And that of bytes is theirs."""
     assert payload_size(text) == payload_size(text.encode()) == len(text.encode())
+
+
+class Text(str):
+    """An ASGI server might have one."""
+
+
+@pytest.mark.parametrize(
+    ("beside", "width"),
+    [("", 1), ("\x7f", 1), ("\x80", 1), ("ÿ", 1), ("Ā", 2), ("\uffff", 2), ("\U00010000", 4)],
+)
+@pytest.mark.parametrize("count", [0, 1, 2, 1000, 100_000])
+def test_size_in_memory_is_what_python_takes(beside: str, width: int, count: int) -> None:
+    """Its widest character decides for all of a text's (PEP 393); the object around it is small."""
+    text = "x" * count + beside
+    size = memory_size(text)
+    assert size == width * len(text)
+    assert size == memory_size(Text(text))
+    assert 0 <= sys.getsizeof(text) - size <= 100
+    assert memory_size(text.encode()) == len(text.encode())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.util
 import os
 from collections.abc import Callable
@@ -140,6 +142,15 @@ def test_text_as_it_travels(data: str) -> None:
 def test_size_of_a_payload(data: str | bytes) -> None:
     """What its header is going to say."""
     assert outcome(compiled.payload_size, data) == outcome(pure.payload_size, data)
+
+
+@given(data=ANY_TEXT | st.binary(max_size=50), seen=st.booleans())
+def test_size_in_memory(data: str | bytes, seen: bool) -> None:
+    """Also when somebody has asked for the text's UTF-8, which CPython then keeps with it."""
+    if seen and isinstance(data, str):
+        with contextlib.suppress(UnicodeEncodeError):
+            ctypes.pythonapi.PyUnicode_AsUTF8(ctypes.py_object(data))
+    assert outcome(compiled.memory_size, data) == outcome(pure.memory_size, data)
 
 
 # --------------------------------------------------------------------- masking

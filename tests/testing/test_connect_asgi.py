@@ -105,6 +105,10 @@ async def test_messages_of_both_kinds(app: Any) -> None:
         assert await ws.receive_json() == {"é": [1]}
         await ws.send(["frag", "ments"])
         assert await ws.receive_text() == "fragments"
+        given = (piece for piece in ("frag", b"ments", "never"))
+        with pytest.raises(TypeError):
+            await ws.send(given)
+        assert not list(given)  # it was closed
         assert await ws.receive(timeout=5) is None
         assert (ws.stats.messages_in, ws.stats.messages_out) == (7, 7)
     assert ws.connection_state is State.CLOSED
