@@ -25,6 +25,7 @@ from .protocol.handshake import (
     parse_tokens,
 )
 from .reconnect import Reconnect, Reconnecting
+from .redirects import MAX_REDIRECTS, BadRedirect, Redirects, is_redirect
 from .types import HandshakeRequest, Headers, HeadersLike, header_pairs
 
 __all__ = ["AioClient"]
@@ -45,6 +46,7 @@ class AioClient(AioBase):
 
     Args:
         url: ``ws://`` or ``wss://``; or ``ws+unix:/path/of/socket:/target``.
+            Once open, where redirects led to.
         subprotocols: What to offer, best first: one name or several.
         headers: Header fields to add: a mapping, or pairs of str or bytes.
         receive_bytes: Bytes of the first reads; they grow while they are filled.
@@ -53,6 +55,7 @@ class AioClient(AioBase):
             no limit.
         ssl_context: For ``wss://``; None verifies against the system's trust
             store, or certifi's where the system has none.
+        max_redirects: Redirects that are followed; 0 for none.
         options: See `OptionArgs`.
     """
 
@@ -65,6 +68,8 @@ class AioClient(AioBase):
         ping_interval: float | None = None,
         max_message_size: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        *,
+        max_redirects: int = MAX_REDIRECTS,
         **options: Unpack[OptionArgs],
     ) -> None:
         super().__init__(
@@ -86,16 +91,14 @@ class AioClient(AioBase):
                 )
             if not self._address.secure:
                 raise ValueError(f"ssl_context= is for wss:// URLs, not for {url!r}")
+        _check_max_redirects(max_redirects)
+        # A redirect cannot name a Unix socket, and must not lead away from one.
+        self._max_redirects = 0 if self._address.path is not None else max_redirects
+        self._redirects = Redirects(self._address, self._max_redirects)
         # What refuses us, while its body is read: it may never end.
         self._refused: ClientHandshake | None = None
-        fields = _request_fields(self._address, headers)
-        host, self._fields = _take_host(fields, self._address.host_header)
-        self.request = HandshakeRequest(
-            host=host,
-            target=self._address.target,
-            headers=Headers([("Host", host), *self._fields]),
-            subprotocols=_check_offer(subprotocol_list(subprotocols)),
-        )
+        self._fields = _request_fields(self._address, headers)
+        self.request = self._make_request(_check_offer(subprotocol_list(subprotocols)))
 
     @overload
     @classmethod
@@ -110,6 +113,7 @@ class AioClient(AioBase):
         ssl_context: ssl.SSLContext | None = None,
         *,
         reconnect: Literal[False] | None = None,
+        max_redirects: int = MAX_REDIRECTS,
         **options: Unpack[OptionArgs],
     ) -> Opening[C]: ...
 
@@ -126,6 +130,7 @@ class AioClient(AioBase):
         ssl_context: ssl.SSLContext | None = None,
         *,
         reconnect: Literal[True] | Reconnect,
+        max_redirects: int = MAX_REDIRECTS,
         **options: Unpack[OptionArgs],
     ) -> Reconnecting[C]: ...
 
@@ -141,6 +146,7 @@ class AioClient(AioBase):
         ssl_context: ssl.SSLContext | None = None,
         *,
         reconnect: bool | Reconnect | None = None,
+        max_redirects: int = MAX_REDIRECTS,
         **options: Unpack[OptionArgs],
     ) -> Opening[C] | Reconnecting[C]:
         """
@@ -163,6 +169,11 @@ class AioClient(AioBase):
             ssl_context: For ``wss://``; None verifies against the system's
                 trust store, or certifi's where the system has none.
             reconnect: True, or a policy.
+            max_redirects: Redirects that are followed, to http, https, ws or wss,
+                but never from TLS to a connection without; 0 for none. To
+                another scheme, host or port, ``Accept-Language`` and
+                ``User-Agent`` of *headers* go along, and nothing else;
+                *ssl_context* is used for all.
             options: See `OptionArgs`.
 
         Raises:
@@ -188,6 +199,7 @@ class AioClient(AioBase):
             "ping_interval": ping_interval,
             "max_message_size": max_message_size,
             "ssl_context": ssl_context,
+            "max_redirects": max_redirects,
         }
         client = cls(**arguments)
         if reconnect is None or reconnect is False:
@@ -207,7 +219,25 @@ class AioClient(AioBase):
             client._options.logger.getChild("client"),
         )
 
+    def _make_request(self, subprotocols: tuple[str, ...]) -> HandshakeRequest:
+        host, others = _take_host(self._fields, self._address.host_header)
+        return HandshakeRequest(
+            host=host,
+            target=self._address.target,
+            headers=Headers([("Host", host), *others]),
+            subprotocols=subprotocols,
+        )
+
     async def _open(self: C) -> C:
+        try:
+            return await self._open_in_time()
+        except ConnectionError as exc:
+            note = self._redirects.note()
+            if note is not None:
+                exc.add_note(note)
+            raise
+
+    async def _open_in_time(self: C) -> C:
         timeout = self._options.open_timeout
         deadline = asyncio.timeout(timeout)
         try:
@@ -224,10 +254,20 @@ class AioClient(AioBase):
             ) from None
 
     async def _dial(self: C) -> C:
+        while (found := await self._dial_once()) is None:
+            pass  # a redirect; our address is the next one
+        return found
+
+    async def _dial_once(self: C) -> C | None:
+        """Open the connection; None if the answer was a redirect, which is followed."""
         streams = await self._open_streams()
         try:
-            accepted, early = await self._handshake(streams)
+            answer = await self._handshake(streams)
             reader, writer = streams
+            if answer is None:
+                writer.transport.abort()
+                return None
+            accepted, early = answer
             link = await WireLink.take_over(
                 reader,
                 writer,
@@ -253,14 +293,14 @@ class AioClient(AioBase):
         except OSError as exc:
             raise explain_failure(self._address, exc) from exc
 
-    async def _handshake(self, streams: Streams) -> tuple[Accepted, bytes]:
-        """RFC 6455 §4.1: send our request, judge the answer."""
+    async def _handshake(self, streams: Streams) -> tuple[Accepted, bytes] | None:
+        """RFC 6455 §4.1: send our request, judge the answer; None for a redirect to follow."""
         reader, writer = streams
         request = self.request
         handshake = ClientHandshake(
             request.host,
             request.target,
-            self._fields,
+            [pair for pair in self._fields if pair[0].lower() != "host"],
             request.subprotocols,
             self._options.deflate,
         )
@@ -277,11 +317,29 @@ class AioClient(AioBase):
             if isinstance(answer, Accepted):
                 return answer, early
             if answer is Answer.REFUSED:
+                if self._follow(handshake):
+                    return None
                 self._refused = handshake
                 await _read_body(handshake, reader, early)
                 writer.transport.abort()
                 raise handshake.refused()
         raise ConnectionError(f"{self._address.place} sends interim responses without an end")
+
+    def _follow(self, handshake: ClientHandshake) -> bool:
+        """Go where a redirect leads; whether it was one that can be followed."""
+        status, headers = handshake.refusal
+        if not self._max_redirects or not is_redirect(status):
+            return False
+        before = self._address
+        try:
+            self._address = self._redirects.follow(headers)
+        except BadRedirect as exc:
+            handshake.objection = str(exc)
+            return False
+        self._fields = self._redirects.take_along(self._fields, before)
+        self.request = self._make_request(self.request.subprotocols)
+        self.url = str(self._address.url)
+        return True
 
     def _explain_gone(self, exc: Gone) -> ConnectionError:
         where = self._address.place
@@ -320,6 +378,13 @@ def _request_fields(address: Address, headers: HeadersLike | None) -> list[tuple
         token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
         fields.append(("Authorization", f"Basic {token}"))
     return fields
+
+
+def _check_max_redirects(value: Any) -> None:
+    if not isinstance(value, int):
+        raise TypeError(f"max_redirects must be a number, not {value!r}")
+    if value < 0:
+        raise ValueError(f"max_redirects must not be negative, not {value!r}")
 
 
 def _take_host(fields: list[tuple[str, str]], default: str) -> tuple[str, list[tuple[str, str]]]:

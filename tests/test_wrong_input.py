@@ -143,7 +143,7 @@ class Scene:
 
         return await self.listen(serve_one)
 
-    async def listen(self, serve_one: Any) -> str:
+    async def listen(self, serve_one: Any, **options: Any) -> str:
         """A server of asyncio's streams; its URL."""
         tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
@@ -156,7 +156,7 @@ class Scene:
                 writer.close()
             await asyncio.gather(*tasks)
 
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        server = await asyncio.start_server(connected, "127.0.0.1", 0, **options)
         self._stack.push_async_callback(end)
         return f"ws://localhost:{server.sockets[0].getsockname()[1]}/"
 
@@ -455,10 +455,13 @@ class Pages(http.server.BaseHTTPRequestHandler):
     """A web server that has never heard of WebSockets."""
 
     def do_GET(self) -> None:
-        status = {"/": 200, "/old": 301, "/members": 401}.get(self.path, 404)
+        places = {"/old": "/new", "/circle": "/circle", "/mail": "mailto:me@example.org"}
+        status = {"/": 200, "/members": 401, "/nowhere-said": 302}.get(self.path, 404)
+        if self.path in places:
+            status = 301
         self.send_response(status)
-        if status == 301:
-            self.send_header("Location", "/new")
+        if self.path in places:
+            self.send_header("Location", places[self.path])
         self.send_header("Content-Length", "6")
         self.end_headers()
         self.wfile.write(b"a page")
@@ -467,12 +470,12 @@ class Pages(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
 
-async def connect_to_pages(path: str) -> NoReturn:
+async def connect_to_pages(path: str, **options: Any) -> NoReturn:
     with http.server.HTTPServer(("127.0.0.1", 0), Pages) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            await AioClient.connect(f"ws://localhost:{server.server_address[1]}{path}")
+            await AioClient.connect(f"ws://localhost:{server.server_address[1]}{path}", **options)
         finally:
             await asyncio.to_thread(server.shutdown)
             thread.join()
@@ -489,9 +492,53 @@ async def _(scene: Scene) -> None:
     await connect_to_pages("/nowhere")
 
 
-@row("the server redirects (301)")
+@row("the server redirects (301), and `max_redirects=0`")
 async def _(scene: Scene) -> None:
-    await connect_to_pages("/old")
+    await connect_to_pages("/old", max_redirects=0)
+
+
+@row("the server redirects to where nothing is (404)")
+async def _(scene: Scene) -> BaseException:
+    with pytest.raises(Exception) as caught:
+        await connect_to_pages("/old")
+    (note,) = caught.value.__notes__
+    assert re.fullmatch(r"redirected: ws://localhost:\d+/old → ws://localhost:\d+/new", note)
+    return caught.value
+
+
+@row("the server redirects in a circle")
+async def _(scene: Scene) -> None:
+    await connect_to_pages("/circle")
+
+
+@row("the server redirects once more than `max_redirects=`")
+async def _(scene: Scene) -> None:
+    url = await scene.raw_server(b"HTTP/1.1 302 Found\r\nLocation: further\r\n\r\n")
+    url = await scene.raw_server(f"HTTP/1.1 302 Found\r\nLocation: {url}\r\n\r\n".encode())
+    await AioClient.connect(url, max_redirects=1)
+
+
+@row("the server redirects, and does not say where to")
+async def _(scene: Scene) -> None:
+    await connect_to_pages("/nowhere-said")
+
+
+@row("the server redirects to what is no WebSocket")
+async def _(scene: Scene) -> None:
+    await connect_to_pages("/mail")
+
+
+@row("the server redirects from `wss://` to `ws://`")
+async def _(scene: Scene) -> None:
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 301 Moved Permanently\r\nLocation: http://localhost:80/chat\r\n\r\n"
+        )
+        writer.close()
+
+    url = (await scene.listen(serve_one, ssl=certified())).replace("ws:", "wss:")
+    await AioClient.connect(url, ssl_context=trusting())
 
 
 @row("the server wants credentials (401)")

@@ -592,6 +592,13 @@ class ClientHandshake:
     """
     The client's half: `request` are the bytes to send; then feed the answer.
 
+    Attributes:
+        request: The bytes to send.
+        body: What has been fed of a refusal's body.
+        body_finished: Whether no more of it is wanted.
+        objection: Why a refusal that is a redirect was not followed, to be set by
+            who would have done so.
+
     Args:
         host: The Host header field: ASCII, with the port unless it is the
             scheme's own.
@@ -628,6 +635,7 @@ class ClientHandshake:
         self._refused: H11Handshake | None = None  # reads the body of a refusal
         self.body = bytearray()
         self.body_finished = False
+        self.objection: str | None = None
         self._refusal = 0, Headers()
 
     def feed_head(self, head: bytes) -> Accepted | Answer:
@@ -664,13 +672,20 @@ class ClientHandshake:
         self._take_body()
         return Answer.REFUSED
 
+    @property
+    def refusal(self) -> tuple[int, Headers]:
+        """Status and header fields of the refusal."""
+        return self._refusal
+
     def refused(self) -> ConnectionError:
         """The refusal, with as much of its body as has been fed."""
         status, headers = self._refusal
         body = bytes(self.body)
-        return ConnectionError(
-            _refusal_text(status, headers, body), status_code=status, headers=headers, body=body
-        )
+        if self.objection is not None:
+            text = f"the server redirects with {_answer_line(status)} {self.objection}"
+        else:
+            text = _refusal_text(status, headers, body)
+        return ConnectionError(text, status_code=status, headers=headers, body=body)
 
     def feed_body(self, data: bytes) -> None:
         """Read more of a refusal's body; *data* is empty at the end of the stream."""
@@ -786,9 +801,13 @@ def _status(line: bytes) -> int:
     return int(found[1])
 
 
+def _answer_line(status: int) -> str:
+    return f"HTTP {status} {reason_phrase(status)}".rstrip()
+
+
 def _refusal_text(status: int, headers: Headers, body: bytes) -> str:
     """What a refusal means, and what to do about it."""
-    answer = f"HTTP {status} {reason_phrase(status)}".rstrip()
+    answer = _answer_line(status)
     if 200 <= status < 300:
         return f"the server answered with a page ({answer}), not a WebSocket; is the path right?"
     text = f"the server refused the WebSocket with {answer}"
