@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import ssl
 from collections.abc import Mapping, Sequence
@@ -13,15 +12,18 @@ from .connection import AioBase
 from .errors import ConnectionError, ConnectTimeout
 from .link.dial import Address, explain_failure, open_streams, parse_url
 from .link.options import OptionArgs, make_options, subprotocol_list
+from .link.proxies import Proxy, find_proxy, open_tunnel, read_setting
 from .link.sources import Gone, NotHTTP, Streams, read_head
 from .link.wire import WireLink
 from .opening import Opening
 from .protocol.handshake import (
+    MAX_INTERIM,
     OWN_HEADERS,
     Accepted,
     Answer,
     ClientHandshake,
     Refusal,
+    basic_credentials,
     parse_tokens,
 )
 from .reconnect import Reconnect, Reconnecting
@@ -56,6 +58,7 @@ class AioClient(AioBase):
         ssl_context: For ``wss://``; None verifies against the system's trust
             store, or certifi's where the system has none.
         max_redirects: Redirects that are followed; 0 for none.
+        proxy: URL of a proxy; None for none, True for the environment's.
         options: See `OptionArgs`.
     """
 
@@ -70,6 +73,7 @@ class AioClient(AioBase):
         ssl_context: ssl.SSLContext | None = None,
         *,
         max_redirects: int = MAX_REDIRECTS,
+        proxy: str | Literal[True] | None = True,
         **options: Unpack[OptionArgs],
     ) -> None:
         super().__init__(
@@ -91,6 +95,8 @@ class AioClient(AioBase):
                 )
             if not self._address.secure:
                 raise ValueError(f"ssl_context= is for wss:// URLs, not for {url!r}")
+        self._proxy_setting = read_setting(proxy, self._address)
+        self._proxy: Proxy | None = None  # on the way to the present address
         _check_max_redirects(max_redirects)
         # A redirect cannot name a Unix socket, and must not lead away from one.
         self._max_redirects = 0 if self._address.path is not None else max_redirects
@@ -114,6 +120,7 @@ class AioClient(AioBase):
         *,
         reconnect: Literal[False] | None = None,
         max_redirects: int = MAX_REDIRECTS,
+        proxy: str | Literal[True] | None = True,
         **options: Unpack[OptionArgs],
     ) -> Opening[C]: ...
 
@@ -131,6 +138,7 @@ class AioClient(AioBase):
         *,
         reconnect: Literal[True] | Reconnect,
         max_redirects: int = MAX_REDIRECTS,
+        proxy: str | Literal[True] | None = True,
         **options: Unpack[OptionArgs],
     ) -> Reconnecting[C]: ...
 
@@ -147,6 +155,7 @@ class AioClient(AioBase):
         *,
         reconnect: bool | Reconnect | None = None,
         max_redirects: int = MAX_REDIRECTS,
+        proxy: str | Literal[True] | None = True,
         **options: Unpack[OptionArgs],
     ) -> Opening[C] | Reconnecting[C]:
         """
@@ -174,6 +183,12 @@ class AioClient(AioBase):
                 another scheme, host or port, ``Accept-Language`` and
                 ``User-Agent`` of *headers* go along, and nothing else;
                 *ssl_context* is used for all.
+            proxy: URL of a proxy, ``http://``, ``https://``, ``socks5h://``,
+                ``socks5://``, ``socks4a://`` or ``socks4://``, with
+                ``user:password@`` if it wants them; None for none. True uses
+                what the environment names, in ``wss_proxy``, ``https_proxy``,
+                ``socks_proxy`` or ``all_proxy`` (``ws_proxy`` and
+                ``http_proxy`` for ``ws://``), unless ``no_proxy`` has the host.
             options: See `OptionArgs`.
 
         Raises:
@@ -183,7 +198,8 @@ class AioClient(AioBase):
             ConnectTimeout: Not open within ``open_timeout`` seconds.
             ConnectionError: Any other failure; it says what to do, and has the
                 answer's ``.status_code``, ``.headers`` and ``.body`` if there
-                was one.
+                was one. A proxy's answer has no ``.body``.
+            ImportError: A SOCKS proxy without the extra ``proxy``.
 
         Cancellation:
             What was opened is closed.
@@ -200,6 +216,7 @@ class AioClient(AioBase):
             "max_message_size": max_message_size,
             "ssl_context": ssl_context,
             "max_redirects": max_redirects,
+            "proxy": proxy,
         }
         client = cls(**arguments)
         if reconnect is None or reconnect is False:
@@ -248,8 +265,9 @@ class AioClient(AioBase):
                 raise explain_failure(self._address, exc) from exc
             if self._refused is not None:
                 raise self._refused.refused() from None
+            way = f" through the proxy {self._proxy.place}" if self._proxy else ""
             raise ConnectTimeout(
-                f"{self._address.place} did not open a WebSocket within {timeout:g} s; "
+                f"{self._address.place} did not open a WebSocket within {timeout:g} s{way}; "
                 f"is it a WebSocket server? open_timeout= gives it more time"
             ) from None
 
@@ -286,12 +304,17 @@ class AioClient(AioBase):
 
     async def _open_streams(self) -> Streams:
         """Connect to the server; the testing kit has another way there."""
+        address = self._address
+        tunnel = None
+        self._proxy = find_proxy(self._proxy_setting, address)
+        if self._proxy is not None:
+            tunnel = await open_tunnel(self._proxy, address)
         try:
-            return await open_streams(self._address, self._ssl_context)
+            return await open_streams(address, self._ssl_context, tunnel)
         except TimeoutError:
             raise
         except OSError as exc:
-            raise explain_failure(self._address, exc) from exc
+            raise explain_failure(address, exc) from exc
 
     async def _handshake(self, streams: Streams) -> tuple[Accepted, bytes] | None:
         """RFC 6455 §4.1: send our request, judge the answer; None for a redirect to follow."""
@@ -306,7 +329,7 @@ class AioClient(AioBase):
         )
         writer.write(handshake.request)
         early = b""
-        for _ in range(_MOST_INTERIM):
+        for _ in range(MAX_INTERIM):
             try:
                 head, early = await read_head(reader, early, begins=b"HTTP/")
             except Refusal as exc:
@@ -351,10 +374,6 @@ class AioClient(AioBase):
         return ConnectionError(f"{where} closed the connection without answering{advice}")
 
 
-#: Interim (1xx) responses before the final one.
-_MOST_INTERIM = 8
-
-
 async def _read_body(
     handshake: ClientHandshake, reader: asyncio.StreamReader, early: bytes
 ) -> None:
@@ -373,10 +392,7 @@ def _request_fields(address: Address, headers: HeadersLike | None) -> list[tuple
         advice = _PARAMETERS.get(name, "leave it out")
         raise ValueError(f"header {name!r} is set by the handshake; {advice}")
     if address.credentials is not None and "authorization" not in names:
-        # RFC 7617 §2.1
-        user, password = address.credentials
-        token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-        fields.append(("Authorization", f"Basic {token}"))
+        fields.append(("Authorization", basic_credentials(*address.credentials)))
     return fields
 
 

@@ -40,12 +40,14 @@ from .deflate import Agreement, Deflate, answer_offers, make_offer, parse_extens
 __all__ = [
     "MAX_BODY",
     "MAX_HEAD",
+    "MAX_INTERIM",
     "OWN_HEADERS",
     "Accepted",
     "Answer",
     "ClientHandshake",
     "Refusal",
     "accept_request",
+    "basic_credentials",
     "check_answer",
     "check_response",
     "check_upgrade",
@@ -53,8 +55,10 @@ __all__ = [
     "make_request",
     "offered_subprotocols",
     "parse_request",
+    "parse_response",
     "parse_tokens",
     "serialize_response",
+    "tunnel_request",
 ]
 
 #: Bytes of a request's or response's head, all lines together.
@@ -63,6 +67,8 @@ MAX_HEAD = 16 * 1024
 MAX_LINE = 8 * 1024
 #: Header fields of a head.
 MAX_HEADERS = 128
+#: Interim (1xx) responses before the final one.
+MAX_INTERIM = 8
 #: Bytes of the body of a refusal that a client keeps.
 MAX_BODY = 64 * 1024
 
@@ -653,12 +659,7 @@ class ClientHandshake:
         Raises:
             ConnectionError: The answer is not one to our request.
         """
-        try:
-            line, fields = _split_head(head)
-        except ValueError as exc:
-            raise ConnectionError(f"the server's answer is not valid HTTP: {exc.args[1]}") from None
-        status = _status(line)
-        headers = Headers(fields)
+        status, headers = parse_response(head, "the server")
         if status == 101:
             return self._accept(head, headers)
         if 100 <= status < 200:
@@ -794,11 +795,44 @@ def _head(line: bytes, fields: Iterable[tuple[str, str]]) -> bytes:
 _STATUS_LINE = re.compile(rb"HTTP/1\.\d ([1-9]\d\d)(?: .*)?", re.DOTALL)
 
 
-def _status(line: bytes) -> int:
+def parse_response(head: bytes, who: str) -> tuple[int, Headers]:
+    """
+    Status and header fields of a response.
+
+    Args:
+        head: Its bytes, up to and with the empty line.
+        who: Whose it is, for messages.
+
+    Raises:
+        ConnectionError: It is not HTTP/1, or not well formed.
+    """
+    try:
+        line, fields = _split_head(head)
+    except ValueError as exc:
+        raise ConnectionError(f"{who}'s answer is not valid HTTP: {exc.args[1]}") from None
     found = _STATUS_LINE.fullmatch(line)
     if found is None:
-        raise ConnectionError(f"the server does not speak HTTP: it answered {line[:80]!r}")
-    return int(found[1])
+        raise ConnectionError(f"{who} does not speak HTTP: it answered {line[:80]!r}")
+    return int(found[1]), Headers(fields)
+
+
+def basic_credentials(user: str, password: str) -> str:
+    """The value of an Authorization field (RFC 7617 §2.1)."""
+    return "Basic " + binascii.b2a_base64(f"{user}:{password}".encode(), newline=False).decode()
+
+
+def tunnel_request(authority: str, credentials: tuple[str, str] | None) -> bytes:
+    """
+    What asks a proxy for a tunnel (RFC 9110 §9.3.6).
+
+    Args:
+        authority: Host and port of the server.
+        credentials: (user, password) for the proxy, or None.
+    """
+    lines = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n"
+    if credentials is not None:
+        lines += f"Proxy-Authorization: {basic_credentials(*credentials)}\r\n"
+    return f"{lines}\r\n".encode("ascii")
 
 
 def _answer_line(status: int) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from aiohttp import web
 
 from simplews import (
@@ -22,7 +21,7 @@ from simplews import (
     serve,
 )
 from simplews import ConnectionError as OpenError
-from simplews.link.dial import default_ssl_context, parse_url
+from simplews.link.dial import parse_url
 from simplews.redirects import MAX_REDIRECTS, BadRedirect, Redirects
 from simplews.types import Headers
 
@@ -137,19 +136,6 @@ def redirector(location: str) -> Callable[[web.Request], Any]:
         raise web.HTTPFound(location)
 
     return handle
-
-
-@pytest.fixture
-def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
-    """A server's context that the system's trust store has the authority of."""
-    made = trustme.CA()
-    made.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-    default_ssl_context.cache_clear()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.issue_cert("localhost").configure_cert(context)
-    yield context
-    default_ssl_context.cache_clear()
 
 
 async def test_redirect_to_tls_is_followed(authority: ssl.SSLContext) -> None:
