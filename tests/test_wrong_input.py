@@ -18,9 +18,11 @@ import gc
 import hashlib
 import http.server
 import logging
+import os
 import re
 import socket
 import ssl
+import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -314,6 +316,14 @@ connecting("`max_queue=(16, 16)`", max_queue=(16, 16))
 connecting("`write_limit=0`", write_limit=0)
 connecting("`max_message_size=-1`", max_message_size=-1)
 connecting('`compression="gzip"`', compression="gzip")
+connecting("`max_redirects=-1`", max_redirects=-1)
+connecting("`proxy=False`", proxy=False)
+connecting('`proxy="proxy.example:3128"`', proxy="proxy.example:3128")
+connecting(
+    '`proxy="http://proxy.example:3128"`, and the URL is `ws+unix:/run/chat.sock`',
+    "ws+unix:/run/chat.sock",
+    proxy="http://proxy.example:3128",
+)
 
 
 @row("`Deflate(window_bits=8)`")
@@ -446,6 +456,53 @@ async def _(scene: Scene) -> None:
         writer.close()
 
     await AioClient.connect((await scene.listen(serve_one)).replace("ws:", "wss:"))
+
+
+# ------------------------------------------------------------- opening: a proxy
+
+
+def through(what: str, answer: bytes, words: str = "", **options: Any) -> None:
+    """A row for a proxy that gives *answer* to whoever asks for a tunnel."""
+
+    @row(what)
+    async def act(scene: Scene) -> None:
+        place = (await scene.raw_server(answer)).removeprefix("ws://").rstrip("/")
+        await AioClient.connect("ws://example.org/", proxy=f"http://{words}{place}", **options)
+
+
+through("the proxy closes the connection", b"")
+through("the proxy is no proxy", b"220 mail.example.org ESMTP\r\n\r\n")
+through("the proxy wants credentials (407)", b"HTTP/1.1 407 Who are you\r\n\r\n")
+through("the proxy knows others (407)", b"HTTP/1.1 407 Who are you\r\n\r\n", "me:word@")
+through("the proxy does not go there (403)", b"HTTP/1.1 403 No\r\n\r\n")
+through("the proxy cannot reach the server (502)", b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+through("the proxy speaks for the server", b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101")
+
+
+@row("nothing listens where the proxy should be")
+async def _(scene: Scene) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    await AioClient.connect("ws://example.org/", proxy=f"http://localhost:{port}")
+
+
+@row("the environment names a proxy that is none")
+async def _(scene: Scene) -> None:
+    os.environ["WS_PROXY"] = "ftp://me:word@proxy.example"
+    scene.defer(lambda: os.environ.pop("WS_PROXY"))
+    await AioClient.connect("ws://example.org/")
+
+
+@row("a SOCKS proxy, and python-socks is missing")
+async def _(scene: Scene) -> None:
+    before = sys.modules.get("python_socks")
+    sys.modules["python_socks"] = wrong(None)
+    try:
+        await AioClient.connect("ws://example.org/", proxy="socks5h://localhost")
+    finally:
+        del sys.modules["python_socks"]
+        if before is not None:
+            sys.modules["python_socks"] = before
 
 
 # ------------------------------------------------------------ opening: the answer
