@@ -33,10 +33,12 @@ class Between:
         self.port = 0
 
     async def serve_one(self, reader: Reader, writer: Writer) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await self.act(self, reader, writer)
-        writer.transport.abort()
-        self.ended += 1
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self.act(self, reader, writer)
+        finally:
+            writer.transport.abort()
+            self.ended += 1
 
     async def carry(self, reader: Reader, writer: Writer, port: int) -> None:
         """Be the tunnel to *port*."""
@@ -91,7 +93,7 @@ def saying(answer: bytes, *, leave: bool = True) -> Callable[[Between, Reader, W
         writer.write(answer)
         await writer.drain()
         if leave:
-            writer.close()
+            writer.write_eof()
         await reader.read()
 
     return act
