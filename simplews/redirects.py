@@ -33,7 +33,7 @@ _FOLLOWED = frozenset({301, 302, 303, 307, 308})
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 # RFC 3986 §2: what a URI consists of. The rest is percent-encoded, as browsers do.
 _URI_CHARS = "%:/?#[]@!$&'()*+,;=-._~"
-# Characters of a Location that a message quotes.
+# Characters of a URL that a message quotes.
 _MOST_QUOTED = 200
 
 
@@ -89,16 +89,16 @@ class Redirects:
         name = _name(address)
         if self.address.secure and not address.secure:
             raise BadRedirect(
-                f"away from TLS, to {_short(name)}; if that is right, connect there instead"
+                f"away from TLS, to {_shown(name)}; if that is right, connect there instead"
             )
         if name in self._visited:
             raise BadRedirect(
-                f"in a circle, back to {_short(name)}; the server's owner must fix it"
+                f"in a circle, back to {_shown(name)}; the server's owner must fix it"
             )
         if len(self._visited) > self._most:
             times = "once" if self._most == 1 else f"{self._most} times"
             raise BadRedirect(
-                f"again after it did so {times}, to {_short(name)}; "
+                f"again after it did so {times}, to {_shown(name)}; "
                 f"connect there, or allow more with max_redirects="
             )
         self._visited.append(name)
@@ -118,7 +118,7 @@ class Redirects:
         """The way, for the note on an error; None if there was no redirect."""
         if len(self._visited) == 1:
             return None
-        text = "redirected: " + " → ".join(map(_short, self._visited))
+        text = "redirected: " + " → ".join(map(_shown, self._visited))
         if self.left_behind:
             names = ", ".join(dict.fromkeys(self.left_behind))
             text += f"; not sent to another origin: {names}"
@@ -145,7 +145,7 @@ def _resolve(base: Address, location: str) -> Address:
         parts = urlsplit(url)
         if parts.scheme not in _SCHEMES:
             raise BadRedirect(
-                f"to {_short(text)}, which is not http, https, ws or wss; "
+                f"to {_shown(text)}, which is not http, https, ws or wss; "
                 f"the server's owner must fix it"
             )
         # RFC 9110 §4.2.4: an error, in a reference from an untrusted source.
@@ -154,13 +154,18 @@ def _resolve(base: Address, location: str) -> Address:
         # A name needs none, and the zone of an address (RFC 6874) is no server's to choose.
         if "%" in parts.netloc and parts.netloc != urlsplit(_name(base)).netloc:
             raise BadRedirect(
-                f"to {_short(text)}, whose host is no name; the server's owner must fix it"
+                f"to {_shown(text)}, whose host is no name; the server's owner must fix it"
             )
         target = parts._replace(scheme=_SCHEMES[parts.scheme], fragment="")
         return parse_url(target.geturl())
     except (InvalidURL, ValueError) as exc:
-        raise BadRedirect(f"to {_short(text)}, which is no URL: {_short(str(exc))}") from None
+        raise BadRedirect(
+            f"to {_shown(text)}, which is no URL; the server's owner must fix it"
+        ) from exc
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _MOST_QUOTED else text[:_MOST_QUOTED] + "…"
+def _shown(url: str) -> str:
+    """A URL for messages, without its query: people put tokens there."""
+    path, mark, _ = url.partition("?")
+    text = path if len(path) <= _MOST_QUOTED else path[:_MOST_QUOTED] + "…"
+    return f"{text}?…" if mark else text

@@ -193,7 +193,6 @@ async def open_tunnel(proxy: Proxy, address: Address) -> Streams:
         ConnectionError: It did not, or could not be reached; it has the status and
             header fields of the proxy's answer, if there was one.
         ImportError: It is a SOCKS proxy, and python-socks is missing.
-        TimeoutError: Of TCP.
 
     Cancellation:
         What was opened is closed.
@@ -206,8 +205,6 @@ async def open_tunnel(proxy: Proxy, address: Address) -> Streams:
             secure = {"ssl": default_ssl_context(), "server_hostname": proxy.host}
         sock = await connect_tcp(proxy.host, proxy.port)
         streams = await open_connection(sock=sock, limit=MAX_HEAD, **secure)
-    except TimeoutError:
-        raise
     except OSError as exc:
         raise _unreachable(proxy, exc) from exc
     try:

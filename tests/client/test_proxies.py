@@ -223,6 +223,20 @@ async def test_certificate_of_the_server_is_checked(tls: Tls) -> None:
                 )
 
 
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("ws://h/", "h:80 closed the connection without answering"),
+        ("wss://h/", "h:443 ended the connection during the TLS handshake"),
+    ],
+)
+async def test_tunnel_that_ends_at_once(url: str, text: str) -> None:
+    """What is said in a tunnel is the server's, and so is the error."""
+    async with between(saying(b"HTTP/1.1 200 OK\r\n\r\n")) as proxy:
+        with pytest.raises(OpenError, match=text):
+            await AioClient.connect(url, proxy=f"http://127.0.0.1:{proxy.port}")
+
+
 # -------------------------------------------------------------------- which one
 
 

@@ -307,6 +307,27 @@ async def test_redirect_is_refused(location: str | None, text: str) -> None:
         assert len(server.heads) == 1
 
 
+async def test_no_query_is_told() -> None:
+    """People put tokens there; .headers has the whole Location."""
+    answers: dict[str, Any] = {"/?t=secret": moved(302, "/a?t=secret")}
+    async with raw(answers) as server:
+        for location in ("/a?t=secret", "/?t=secret", "ftp://h/?t=secret", "http://?t=secret"):
+            answers["/a?t=secret"] = moved(302, location)
+            with pytest.raises(OpenError, match=r"\?…") as caught:
+                await AioClient.connect(f"{server.url}/?t=secret")
+            assert "secret" not in f"{caught.value} {caught.value.__notes__}"
+            assert caught.value.headers["location"] == location
+
+
+async def test_body_of_a_redirect_that_never_ends() -> None:
+    """After open_timeout the error is the one about the redirect."""
+    answer = b"HTTP/1.1 302 Found\r\nLocation: ftp://h/\r\nContent-Length: 1000\r\n\r\nsome"
+    async with raw({"/": answer}) as server:
+        with pytest.raises(OpenError, match="which is not http") as caught:
+            await AioClient.connect(f"{server.url}/")
+        assert caught.value.body == b"some"
+
+
 async def test_redirect_away_from_tls_is_refused(tls: Tls) -> None:
     """Nothing is sent there."""
     async with raw({"/": answer}) as plain:
@@ -389,10 +410,10 @@ def test_wrong_number(value: Any, kind: type[Exception]) -> None:
 )
 def test_location_is_resolved(start: str, location: str, end: str) -> None:
     """RFC 9110 §10.2.2: a reference, relative to where we are."""
-    redirects = Redirects(parse_url(start), 5)
-    redirects.follow(Headers([("Location", location)]))
-    note = redirects.note()
-    assert note is not None and note.endswith(f" → {end}")
+    found = Redirects(parse_url(start), 5).follow(Headers([("Location", location)]))
+    wanted = parse_url(end)
+    assert (found.secure, found.host, found.port) == (wanted.secure, wanted.host, wanted.port)
+    assert (found.target, found.host_header) == (wanted.target, wanted.host_header)
 
 
 def test_default_port_is_the_same_origin() -> None:
