@@ -300,9 +300,10 @@ async def _through_socks(proxy: Proxy, address: Address) -> Streams:
         raise explain_failure(address, exc) from exc
     except OSError as exc:
         raise _unreachable(proxy, exc) from exc
-    except Exception as exc:  # whatever it makes of bytes that are not SOCKS
+    except Exception as exc:  # what python-socks did not think of: a very long name, say
         raise ConnectionError(
-            f"the proxy {proxy.place} does not speak {proxy.scheme.upper()}; {proxy.advice}"
+            f"the proxy {proxy.place} cannot be asked for {address.place[:100]}: "
+            f"{type(exc).__name__}"
         ) from exc
     no_delay(sock)
     return await open_connection(sock=sock, limit=MAX_HEAD)

@@ -8,6 +8,7 @@ import gc
 import re
 import socket
 import ssl
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -519,6 +520,29 @@ async def test_socks_proxy_that_never_answers() -> None:
     async with between(act) as proxy:
         with pytest.raises(ConnectTimeout, match="through the proxy"):
             await AioClient.connect("ws://h", proxy=f"socks5h://127.0.0.1:{proxy.port}")
+
+
+async def test_socks_proxy_that_resets() -> None:
+    pytest.importorskip("python_socks")
+
+    async def act(proxy: Between, reader: Reader, writer: Writer) -> None:
+        await reader.readexactly(1)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async with between(act) as proxy:
+        with pytest.raises(OpenError, match=f"the proxy 127.0.0.1:{proxy.port} cannot be used"):
+            await AioClient.connect("ws://h", proxy=f"socks5h://127.0.0.1:{proxy.port}")
+
+
+async def test_name_that_is_too_long_for_socks() -> None:
+    """It has a byte for the length; python-socks raises ValueError."""
+    pytest.importorskip("python_socks")
+    async with between(socks) as proxy:
+        with pytest.raises(OpenError, match=r"cannot be asked for a\.a\.a.*: ValueError"):
+            await AioClient.connect(
+                f"ws://{'a.' * 150}example", proxy=f"socks5h://127.0.0.1:{proxy.port}"
+            )
 
 
 async def test_server_that_socks_looks_up_here() -> None:
