@@ -95,7 +95,7 @@ class AioClient(AioBase):
                 )
             if not self._address.secure:
                 raise ValueError(f"ssl_context= is for wss:// URLs, not for {url!r}")
-        self._proxy_setting = read_setting(proxy, self._address)
+        self._proxy_setting: Proxy | Literal[True] | None = read_setting(proxy, self._address)
         self._proxy: Proxy | None = None  # on the way to the present address
         _check_max_redirects(max_redirects)
         # A redirect cannot name a Unix socket, and must not lead away from one.
