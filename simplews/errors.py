@@ -106,9 +106,10 @@ class ConnectionError(WebSocketError, builtins.ConnectionError):
     one ``except`` clause catches every way in which dialling can fail.
 
     Attributes:
-        status_code: HTTP status of the answer, or None when there was none.
+        status_code: HTTP status of the answer, the server's or a proxy's; None when
+            there was none.
         headers: Header fields of the answer; empty when there was none.
-        body: The first 64 KiB of the answer's body.
+        body: The first 64 KiB of the body of a server's answer.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -52,7 +53,10 @@ class CutNetwork:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the options."""
+    """Read the options, and do without the machine's proxies: here and in child processes."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            del os.environ[name]
     if config.getoption("cut"):
         config.pluginmanager.register(CutNetwork())
 

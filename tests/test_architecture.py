@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"protocol"},
     {"lifespan", "link", "origins", "payloads"},
     {"connection"},
-    {"opening", "reconnect", "tally"},
+    {"opening", "reconnect", "redirects", "tally"},
     {"server", "client", "websocket", "rooms", "auth"},
     {"resume", "speed"},
     {"workers"},

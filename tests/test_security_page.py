@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from simplews import AioClient, AioServer, serve
-from simplews.client import _MOST_INTERIM
 from simplews.link.options import Options, QueueMarks
 from simplews.protocol import deflate, handshake
 
@@ -28,7 +27,7 @@ FIXED = {
     "what a compressed message inflates to, where `max_message_size` is none": (
         deflate.INFLATE_LIMIT
     ),
-    "interim answers before a server's 101": _MOST_INTERIM,
+    "interim answers before a server's 101": handshake.MAX_INTERIM,
     "the body of a refusal that a client keeps": handshake.MAX_BODY,
 }
 

@@ -18,9 +18,11 @@ import gc
 import hashlib
 import http.server
 import logging
+import os
 import re
 import socket
 import ssl
+import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -143,7 +145,7 @@ class Scene:
 
         return await self.listen(serve_one)
 
-    async def listen(self, serve_one: Any) -> str:
+    async def listen(self, serve_one: Any, **options: Any) -> str:
         """A server of asyncio's streams; its URL."""
         tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
@@ -156,7 +158,7 @@ class Scene:
                 writer.close()
             await asyncio.gather(*tasks)
 
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        server = await asyncio.start_server(connected, "127.0.0.1", 0, **options)
         self._stack.push_async_callback(end)
         return f"ws://localhost:{server.sockets[0].getsockname()[1]}/"
 
@@ -314,6 +316,14 @@ connecting("`max_queue=(16, 16)`", max_queue=(16, 16))
 connecting("`write_limit=0`", write_limit=0)
 connecting("`max_message_size=-1`", max_message_size=-1)
 connecting('`compression="gzip"`', compression="gzip")
+connecting("`max_redirects=-1`", max_redirects=-1)
+connecting("`proxy=False`", proxy=False)
+connecting('`proxy="proxy.example:3128"`', proxy="proxy.example:3128")
+connecting(
+    '`proxy="http://proxy.example:3128"`, and the URL is `ws+unix:/run/chat.sock`',
+    "ws+unix:/run/chat.sock",
+    proxy="http://proxy.example:3128",
+)
 
 
 @row("`Deflate(window_bits=8)`")
@@ -448,6 +458,53 @@ async def _(scene: Scene) -> None:
     await AioClient.connect((await scene.listen(serve_one)).replace("ws:", "wss:"))
 
 
+# ------------------------------------------------------------- opening: a proxy
+
+
+def through(what: str, answer: bytes, words: str = "", **options: Any) -> None:
+    """A row for a proxy that gives *answer* to whoever asks for a tunnel."""
+
+    @row(what)
+    async def act(scene: Scene) -> None:
+        place = (await scene.raw_server(answer)).removeprefix("ws://").rstrip("/")
+        await AioClient.connect("ws://example.org/", proxy=f"http://{words}{place}", **options)
+
+
+through("the proxy closes the connection", b"")
+through("the proxy is no proxy", b"220 mail.example.org ESMTP\r\n\r\n")
+through("the proxy wants credentials (407)", b"HTTP/1.1 407 Who are you\r\n\r\n")
+through("the proxy knows others (407)", b"HTTP/1.1 407 Who are you\r\n\r\n", "me:word@")
+through("the proxy does not go there (403)", b"HTTP/1.1 403 No\r\n\r\n")
+through("the proxy cannot reach the server (502)", b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+through("the proxy speaks for the server", b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101")
+
+
+@row("nothing listens where the proxy should be")
+async def _(scene: Scene) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    await AioClient.connect("ws://example.org/", proxy=f"http://localhost:{port}")
+
+
+@row("the environment names a proxy that is none")
+async def _(scene: Scene) -> None:
+    os.environ["WS_PROXY"] = "ftp://me:word@proxy.example"
+    scene.defer(lambda: os.environ.pop("WS_PROXY"))
+    await AioClient.connect("ws://example.org/")
+
+
+@row("a SOCKS proxy, and python-socks is missing")
+async def _(scene: Scene) -> None:
+    before = sys.modules.get("python_socks")
+    sys.modules["python_socks"] = wrong(None)
+    try:
+        await AioClient.connect("ws://example.org/", proxy="socks5h://localhost")
+    finally:
+        del sys.modules["python_socks"]
+        if before is not None:
+            sys.modules["python_socks"] = before
+
+
 # ------------------------------------------------------------ opening: the answer
 
 
@@ -455,10 +512,13 @@ class Pages(http.server.BaseHTTPRequestHandler):
     """A web server that has never heard of WebSockets."""
 
     def do_GET(self) -> None:
-        status = {"/": 200, "/old": 301, "/members": 401}.get(self.path, 404)
+        places = {"/old": "/new", "/circle": "/circle", "/mail": "mailto:me@example.org"}
+        status = {"/": 200, "/members": 401, "/nowhere-said": 302}.get(self.path, 404)
+        if self.path in places:
+            status = 301
         self.send_response(status)
-        if status == 301:
-            self.send_header("Location", "/new")
+        if self.path in places:
+            self.send_header("Location", places[self.path])
         self.send_header("Content-Length", "6")
         self.end_headers()
         self.wfile.write(b"a page")
@@ -467,12 +527,12 @@ class Pages(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
 
-async def connect_to_pages(path: str) -> NoReturn:
+async def connect_to_pages(path: str, **options: Any) -> NoReturn:
     with http.server.HTTPServer(("127.0.0.1", 0), Pages) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            await AioClient.connect(f"ws://localhost:{server.server_address[1]}{path}")
+            await AioClient.connect(f"ws://localhost:{server.server_address[1]}{path}", **options)
         finally:
             await asyncio.to_thread(server.shutdown)
             thread.join()
@@ -489,9 +549,53 @@ async def _(scene: Scene) -> None:
     await connect_to_pages("/nowhere")
 
 
-@row("the server redirects (301)")
+@row("the server redirects (301), and `max_redirects=0`")
 async def _(scene: Scene) -> None:
-    await connect_to_pages("/old")
+    await connect_to_pages("/old", max_redirects=0)
+
+
+@row("the server redirects to where nothing is (404)")
+async def _(scene: Scene) -> BaseException:
+    with pytest.raises(Exception) as caught:
+        await connect_to_pages("/old")
+    (note,) = caught.value.__notes__
+    assert re.fullmatch(r"redirected: ws://localhost:\d+/old → ws://localhost:\d+/new", note)
+    return caught.value
+
+
+@row("the server redirects in a circle")
+async def _(scene: Scene) -> None:
+    await connect_to_pages("/circle")
+
+
+@row("the server redirects once more than `max_redirects=`")
+async def _(scene: Scene) -> None:
+    url = await scene.raw_server(b"HTTP/1.1 302 Found\r\nLocation: further\r\n\r\n")
+    url = await scene.raw_server(f"HTTP/1.1 302 Found\r\nLocation: {url}\r\n\r\n".encode())
+    await AioClient.connect(url, max_redirects=1)
+
+
+@row("the server redirects, and does not say where to")
+async def _(scene: Scene) -> None:
+    await connect_to_pages("/nowhere-said")
+
+
+@row("the server redirects to what is no WebSocket")
+async def _(scene: Scene) -> None:
+    await connect_to_pages("/mail")
+
+
+@row("the server redirects from `wss://` to `ws://`")
+async def _(scene: Scene) -> None:
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 301 Moved Permanently\r\nLocation: http://localhost:80/chat\r\n\r\n"
+        )
+        writer.close()
+
+    url = (await scene.listen(serve_one, ssl=certified())).replace("ws:", "wss:")
+    await AioClient.connect(url, ssl_context=trusting())
 
 
 @row("the server wants credentials (401)")

@@ -34,7 +34,7 @@ import sys
 from .. import AioClient, ConnectionError
 from .conversation import Conversation
 from .editor import LineEditor
-from .errors import UsageError
+from .errors import CommandError, UsageError
 from .lines import Input, Piped
 from .screen import ForJson, ForPeople, ForPipes, Screen, escape
 
@@ -69,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--insecure", action="store_true", help="accept any certificate of a wss:// server"
     )
+    parser.add_argument(
+        "--proxy",
+        type=_proxy,
+        default=True,
+        metavar="URL",
+        help="connect through this proxy, or 'none' (default: what the environment names)",
+    )
     parser.add_argument("--json", action="store_true", help="print each event as a JSON object")
     parser.add_argument(
         "--ping", type=_interval, metavar="SECONDS", help="ping so often, and show how long it took"
@@ -93,6 +100,10 @@ def _header(text: str) -> tuple[str, str]:
     if not (colon and name.strip()):
         raise argparse.ArgumentTypeError(f"{text!r} is not 'Name: value'")
     return name.strip(), value.strip()
+
+
+def _proxy(text: str) -> str | None:
+    return None if text == "none" else text
 
 
 def _seconds(text: str) -> float:
@@ -139,7 +150,10 @@ async def _connect(args: argparse.Namespace) -> int:
             ping_timeout=PING_TIMEOUT,
             max_message_size=MESSAGE_LIMIT,
             ssl_context=_trusting_context() if args.insecure else None,
+            proxy=args.proxy,
         )
+    except ImportError as error:  # a SOCKS proxy needs a package
+        raise CommandError(str(error)) from error
     except ValueError as error:  # a URL or a header field that could never work
         raise UsageError(escape(str(error))) from error
     except ConnectionError as error:

@@ -20,15 +20,17 @@ import certifi
 from ..errors import ConnectionError, InvalidURL
 from ..protocol.handshake import MAX_HEAD
 from ..types import URL
-from .sources import Streams, no_delay
+from .sources import Streams, no_delay, tunnel_over_tls
 from .transports import open_connection
 
 __all__ = [
     "NOT_TLS",
     "Address",
+    "connect_tcp",
     "default_ssl_context",
     "explain_failure",
     "open_streams",
+    "parse_host",
     "parse_url",
 ]
 
@@ -122,10 +124,7 @@ def _parse_url(text: str) -> Address:
         return Address(url, False, "", 0, path, _target(target, url.query), "localhost", None)
     if not url.hostname:
         raise InvalidURL(f"{text!r} has no host; write {url.scheme}://host:port/path")
-    if ":" in url.hostname:
-        host, shown = _ipv6_host(url.hostname)
-    else:
-        host = shown = _ascii_host(url.hostname)
+    host, shown = parse_host(url.hostname)
     assert port is not None
     default = 443 if url.is_secure else 80
     credentials = None
@@ -155,6 +154,19 @@ def _wrong_scheme(url: URL) -> str:
     if url.scheme and not url.netloc and url.path[:1].isdigit():
         return f"{str(url)!r} is not a WebSocket URL; write 'ws://{url!s}'"
     return f"{str(url)!r} is not a WebSocket URL; write ws://host:port/path or wss://host/path"
+
+
+def parse_host(host: str) -> tuple[str, str]:
+    """
+    The host to connect to, and as the Host field names it.
+
+    Raises:
+        InvalidURL: It is none.
+    """
+    if ":" in host:
+        return _ipv6_host(host)
+    name = _ascii_host(host)
+    return name, name
 
 
 def _ascii_host(host: str) -> str:
@@ -203,13 +215,16 @@ def default_ssl_context() -> ssl.SSLContext:
     return context
 
 
-async def open_streams(address: Address, context: ssl.SSLContext | None) -> Streams:
+async def open_streams(
+    address: Address, context: ssl.SSLContext | None, tunnel: Streams | None = None
+) -> Streams:
     """
     Connect TCP or a Unix socket, and TLS.
 
     Args:
         address: Where to.
         context: For TLS; None for the default one.
+        tunnel: A proxy's, in place of TCP.
 
     Raises:
         OSError: As asyncio raises it; see `explain_failure`.
@@ -217,16 +232,20 @@ async def open_streams(address: Address, context: ssl.SSLContext | None) -> Stre
     Cancellation:
         What was opened is closed.
     """
+    if tunnel is not None:
+        if not address.secure:
+            return tunnel
+        return await tunnel_over_tls(tunnel, context or default_ssl_context(), address.host)
     secure: dict[str, Any] = {}
     if address.secure:
         secure = {"ssl": context or default_ssl_context(), "server_hostname": address.host}
     if address.path is not None:
         return await asyncio.open_unix_connection(address.path, limit=MAX_HEAD)
-    sock = await _connect_tcp(address.host, address.port)
+    sock = await connect_tcp(address.host, address.port)
     return await open_connection(sock=sock, limit=MAX_HEAD, **secure)
 
 
-async def _connect_tcp(host: str, port: int) -> socket.socket:
+async def connect_tcp(host: str, port: int) -> socket.socket:
     """
     Try the host's addresses, a moment apart (RFC 8305); the first that answers wins.
 

@@ -131,7 +131,8 @@ class OptionArgs(TypedDict, total=False):
             1011; one ``ping_interval`` when None.
         receive_timeout: Seconds that ``receive()`` waits when called without a
             timeout; None for ever.
-        open_timeout: Seconds for TCP, TLS and the opening handshake together.
+        open_timeout: Seconds for TCP, TLS and the opening handshake together; a
+            client's proxy and redirects are part of it.
         close_timeout: Seconds for the whole closing handshake, then abort.
         max_queue: Messages held before reading from the peer is paused, or
             (high, low): paused at high, resumed at low. A quarter when only

@@ -46,6 +46,7 @@ __all__ = [
     "request_from_headers",
     "streams_of_socket",
     "streams_over_tls",
+    "tunnel_over_tls",
 ]
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -254,17 +255,41 @@ async def streams_over_tls(streams: Streams, context: ssl.SSLContext) -> Streams
     Cancellation:
         The connection is closed.
     """
+    try:
+        return await _over_tls(streams, context)
+    except OSError as exc:
+        raise Gone(f"no TLS handshake: {getattr(exc, 'reason', None) or exc}") from exc
+
+
+async def tunnel_over_tls(
+    streams: Streams, context: ssl.SSLContext, server_hostname: str
+) -> Streams:
+    """
+    Speak TLS, as the client of *server_hostname*, through a proxy's tunnel.
+
+    Raises:
+        OSError: As asyncio raises it.
+
+    Cancellation:
+        The tunnel is closed.
+    """
+    secure = await _over_tls(streams, context, server_hostname)
+    assert isinstance(secure[1], Writer)
+    secure[1].beneath = streams
+    return secure
+
+
+async def _over_tls(
+    streams: Streams, context: ssl.SSLContext, server_hostname: str | None = None
+) -> Streams:
     loop = asyncio.get_running_loop()
-    plain = streams[1].transport
+    beneath = streams[1].transport
     reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
     protocol = _OverTls(reader, loop=loop)
     try:
-        transport = await secured(plain, protocol, context)
-    except OSError as exc:
-        plain.abort()
-        raise Gone(f"no TLS handshake: {getattr(exc, 'reason', None) or exc}") from exc
+        transport = await secured(beneath, protocol, context, server_hostname)
     except BaseException:
-        plain.abort()
+        beneath.abort()
         raise
     protocol.connection_made(transport)
     return reader, Writer(transport, protocol, reader, loop)

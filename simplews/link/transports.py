@@ -124,17 +124,23 @@ async def open_connection(sock: socket.socket, limit: int, **secure: Any) -> Str
 
 
 async def secured(
-    transport: asyncio.WriteTransport, protocol: asyncio.Protocol, context: ssl.SSLContext
+    transport: asyncio.WriteTransport,
+    protocol: asyncio.Protocol,
+    context: ssl.SSLContext,
+    server_hostname: str | None = None,
 ) -> asyncio.Transport:
-    """``loop.start_tls()``, as the server."""
+    """``loop.start_tls()``, as the client of *server_hostname*, or as the server."""
     loop = asyncio.get_running_loop()
     module = _chosen()
+    options: dict[str, Any] = {"server_side": True}
+    if server_hostname is not None:
+        options = {"server_hostname": server_hostname}
     if module is None:
-        found = await loop.start_tls(transport, protocol, context, server_side=True)
+        found = await loop.start_tls(transport, protocol, context, **options)
         assert found is not None
         return found
     other: asyncio.Transport = await module.start_tls(
-        _Quiet(loop), transport, protocol, context, server_side=True
+        _Quiet(loop), transport, protocol, context, **options
     )
     return other
 
@@ -145,7 +151,13 @@ class Writer(asyncio.StreamWriter):
 
     When it is forgotten it asks its transport whether that is closed, from the
     thread that happens to collect garbage; aiofastnet's answers its own only.
+
+    Attributes:
+        beneath: Streams whose transport this one's runs over: a StreamWriter that
+            is forgotten would close it.
     """
+
+    beneath: Streams | None = None
 
     def __del__(self) -> None:
         # Not in every Python 3.11.

@@ -40,12 +40,14 @@ from .deflate import Agreement, Deflate, answer_offers, make_offer, parse_extens
 __all__ = [
     "MAX_BODY",
     "MAX_HEAD",
+    "MAX_INTERIM",
     "OWN_HEADERS",
     "Accepted",
     "Answer",
     "ClientHandshake",
     "Refusal",
     "accept_request",
+    "basic_credentials",
     "check_answer",
     "check_response",
     "check_upgrade",
@@ -53,8 +55,10 @@ __all__ = [
     "make_request",
     "offered_subprotocols",
     "parse_request",
+    "parse_response",
     "parse_tokens",
     "serialize_response",
+    "tunnel_request",
 ]
 
 #: Bytes of a request's or response's head, all lines together.
@@ -63,6 +67,8 @@ MAX_HEAD = 16 * 1024
 MAX_LINE = 8 * 1024
 #: Header fields of a head.
 MAX_HEADERS = 128
+#: Interim (1xx) responses before the final one.
+MAX_INTERIM = 8
 #: Bytes of the body of a refusal that a client keeps.
 MAX_BODY = 64 * 1024
 
@@ -592,6 +598,13 @@ class ClientHandshake:
     """
     The client's half: `request` are the bytes to send; then feed the answer.
 
+    Attributes:
+        request: The bytes to send.
+        body: What has been fed of a refusal's body.
+        body_finished: Whether no more of it is wanted.
+        objection: Why a refusal that is a redirect was not followed, to be set by
+            who would have done so.
+
     Args:
         host: The Host header field: ASCII, with the port unless it is the
             scheme's own.
@@ -628,6 +641,7 @@ class ClientHandshake:
         self._refused: H11Handshake | None = None  # reads the body of a refusal
         self.body = bytearray()
         self.body_finished = False
+        self.objection: str | None = None
         self._refusal = 0, Headers()
 
     def feed_head(self, head: bytes) -> Accepted | Answer:
@@ -645,12 +659,7 @@ class ClientHandshake:
         Raises:
             ConnectionError: The answer is not one to our request.
         """
-        try:
-            line, fields = _split_head(head)
-        except ValueError as exc:
-            raise ConnectionError(f"the server's answer is not valid HTTP: {exc.args[1]}") from None
-        status = _status(line)
-        headers = Headers(fields)
+        status, headers = parse_response(head, "the server")
         if status == 101:
             return self._accept(head, headers)
         if 100 <= status < 200:
@@ -664,13 +673,20 @@ class ClientHandshake:
         self._take_body()
         return Answer.REFUSED
 
+    @property
+    def refusal(self) -> tuple[int, Headers]:
+        """Status and header fields of the refusal."""
+        return self._refusal
+
     def refused(self) -> ConnectionError:
         """The refusal, with as much of its body as has been fed."""
         status, headers = self._refusal
         body = bytes(self.body)
-        return ConnectionError(
-            _refusal_text(status, headers, body), status_code=status, headers=headers, body=body
-        )
+        if self.objection is not None:
+            text = f"the server redirects with {_answer_line(status)} {self.objection}"
+        else:
+            text = _refusal_text(status, headers, body)
+        return ConnectionError(text, status_code=status, headers=headers, body=body)
 
     def feed_body(self, data: bytes) -> None:
         """Read more of a refusal's body; *data* is empty at the end of the stream."""
@@ -779,16 +795,53 @@ def _head(line: bytes, fields: Iterable[tuple[str, str]]) -> bytes:
 _STATUS_LINE = re.compile(rb"HTTP/1\.\d ([1-9]\d\d)(?: .*)?", re.DOTALL)
 
 
-def _status(line: bytes) -> int:
+def parse_response(head: bytes, who: str) -> tuple[int, Headers]:
+    """
+    Status and header fields of a response.
+
+    Args:
+        head: Its bytes, up to and with the empty line.
+        who: Whose it is, for messages.
+
+    Raises:
+        ConnectionError: It is not HTTP/1, or not well formed.
+    """
+    try:
+        line, fields = _split_head(head)
+    except ValueError as exc:
+        raise ConnectionError(f"{who}'s answer is not valid HTTP: {exc.args[1]}") from None
     found = _STATUS_LINE.fullmatch(line)
     if found is None:
-        raise ConnectionError(f"the server does not speak HTTP: it answered {line[:80]!r}")
-    return int(found[1])
+        raise ConnectionError(f"{who} does not speak HTTP: it answered {line[:80]!r}")
+    return int(found[1]), Headers(fields)
+
+
+def basic_credentials(user: str, password: str) -> str:
+    """The value of an Authorization field (RFC 7617 §2.1)."""
+    return "Basic " + binascii.b2a_base64(f"{user}:{password}".encode(), newline=False).decode()
+
+
+def tunnel_request(authority: str, credentials: tuple[str, str] | None) -> bytes:
+    """
+    What asks a proxy for a tunnel (RFC 9110 §9.3.6).
+
+    Args:
+        authority: Host and port of the server.
+        credentials: (user, password) for the proxy, or None.
+    """
+    lines = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n"
+    if credentials is not None:
+        lines += f"Proxy-Authorization: {basic_credentials(*credentials)}\r\n"
+    return f"{lines}\r\n".encode("ascii")
+
+
+def _answer_line(status: int) -> str:
+    return f"HTTP {status} {reason_phrase(status)}".rstrip()
 
 
 def _refusal_text(status: int, headers: Headers, body: bytes) -> str:
     """What a refusal means, and what to do about it."""
-    answer = f"HTTP {status} {reason_phrase(status)}".rstrip()
+    answer = _answer_line(status)
     if 200 <= status < 300:
         return f"the server answered with a page ({answer}), not a WebSocket; is the path right?"
     text = f"the server refused the WebSocket with {answer}"

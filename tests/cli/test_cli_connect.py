@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from simplews import AioServer, ConnectionClosed, HandshakeRequest, Response, serve
 
+from ..between import between, connect_method
 from .conftest import DEADLINE, Start, StartTerminal
 
 Handler = Callable[[AioServer], Awaitable[None]]
@@ -403,3 +406,39 @@ async def test_refused_port_in_a_terminal(start_terminal: StartTerminal) -> None
     terminal = await start_terminal("connect", f"ws://127.0.0.1:{unused_port()}/")
     assert "Traceback" not in await terminal.until("\n")
     assert await terminal.status() == 1
+
+
+# --------------------------------------------------------------------- proxies
+
+
+async def test_goes_through_a_proxy(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is named, or the environment's, or none."""
+    async with serving(echo_only(1)) as url, between(connect_method) as proxy:
+        place = f"http://127.0.0.1:{proxy.port}"
+        for arguments, variable, asked in (
+            (["--proxy", place], "", 1),
+            ([], place, 2),
+            (["--proxy", "none"], place, 2),
+        ):
+            monkeypatch.setenv("ws_proxy", variable)
+            program = await start("connect", url, "--linger", "inf", *arguments)
+            assert (await program.finish(b"hello\n"))[:2] == (0, "hello\n")
+            assert len(proxy.asked) == asked
+
+
+async def test_proxy_that_makes_no_sense(start: Start) -> None:
+    program = await start("connect", "ws://localhost", "--proxy", "localhost:3128")
+    status, out, err = await program.finish()
+    assert (status, out) == (2, "")
+    assert "write http://host:port" in err and "Traceback" not in err
+
+
+async def test_package_of_a_proxy_that_is_missing(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "python_socks.py").write_text("raise ImportError", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    program = await start("connect", "ws://localhost", "--proxy", "socks5h://localhost")
+    status, out, err = await program.finish()
+    assert (status, out) == (1, "")
+    assert "pip install 'simplews[proxy]'" in err and "Traceback" not in err

@@ -55,6 +55,7 @@ WRONG = "ConnectionError: the server's handshake is wrong: "
 UNASKED = WRONG + "the server chose extensions that were not offered: "
 INVALID = "ConnectionError: the server's answer is not valid HTTP: "
 REFUSED = "ConnectionError: the server refused the WebSocket with HTTP "
+REDIRECTS = "ConnectionError: the server redirects with HTTP "
 LATE = (
     "ConnectTimeout: HOST did not open a WebSocket within 10 s; "
     "is it a WebSocket server? open_timeout= gives it more time"
@@ -507,15 +508,32 @@ for status, lines, expect in (
     ),
     (
         "301 Moved Permanently",
-        ["Location: https://evil.example/"],
-        REFUSED + "301 Moved Permanently: it is at https://evil.example/; connect there",
+        ["Location: file:///etc/passwd"],
+        REDIRECTS + "301 Moved Permanently to file:///etc/passwd, which is not http, https, ws "
+        "or wss; the server's owner must fix it",
+    ),
+    (
+        "308 Permanent Redirect",
+        ["Location: https://me:word@evil.example/"],
+        REDIRECTS + "308 Permanent Redirect to a URL with a user in it; the server's owner must "
+        "fix it",
+    ),
+    (
+        "303 See Other",
+        ["Location: /"],
+        REDIRECTS + "303 See Other in a circle, back to ws://HOST/; the server's owner must fix it",
     ),
     (
         "302 Found",
         ["Location: ws://other.example/\x7f"],
         INVALID + "control character in a header value",
     ),
-    ("307 Temporary Redirect", [], REFUSED + "307 Temporary Redirect"),
+    (
+        "307 Temporary Redirect",
+        [],
+        REDIRECTS + "307 Temporary Redirect without a Location that says where to; the server's "
+        "owner must fix it",
+    ),
     ("400 Bad Request", [], REFUSED + "400 Bad Request"),
     (
         "401 Unauthorized",

@@ -49,7 +49,9 @@ async def either_side(ws: AioBase) -> None:
 
 
 async def awaited() -> None:
-    ws = await AioClient.connect("ws://localhost:8765", subprotocols=["chat"])
+    ws = await AioClient.connect(
+        "ws://localhost:8765", subprotocols=["chat"], max_redirects=0, proxy=None
+    )
     assert_type(ws, AioClient)
     await ws.close()
 
@@ -60,7 +62,7 @@ async def in_a_context() -> None:
 
 
 async def reconnecting() -> None:
-    async for ws in AioClient.connect("ws://localhost:8765", reconnect=True):
+    async for ws in AioClient.connect("ws://localhost:8765", reconnect=True, proxy="http://p"):
         assert_type(ws, AioClient)
         break
 
