@@ -149,8 +149,9 @@ class Pieces:
         aclose = getattr(self._awaited, "aclose", None)
         if aclose is None:
             return
+        timer = asyncio.timeout(self._timeout)
         try:
-            async with asyncio.timeout(self._timeout) as timer:
+            async with timer:
                 await aclose()
         except TimeoutError:
             if not timer.expired():
