@@ -108,6 +108,20 @@ class ClockLoop(asyncio.SelectorEventLoop):
     def _thread_done(self, _: object) -> None:
         self._virtual.threads -= 1
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """
+        Wait for its threads; the clock stands still meanwhile.
+
+        Args:
+            timeout: Left to the threads: that of asyncio, of Python 3.12 and later,
+                would be over at once.
+        """
+        self._virtual.threads += 1
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            self._virtual.threads -= 1
+
     def block(self, seconds: float) -> None:
         """Let *seconds* pass without running anything, as a call that blocks would."""
         self._virtual.now += seconds
