@@ -13,6 +13,7 @@ sense as written, 130 (128 + SIGINT, the shell's convention) after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -59,6 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.status
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        _let_go()
+
+
+def _let_go() -> None:
+    """Drop what nobody reads any more: for a closed terminal Python would end with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

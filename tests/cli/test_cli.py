@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 import simplews
 from simplews.cli import main
 
-from .conftest import Start
+from .conftest import DEADLINE, Start, environment
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",)])
@@ -41,3 +45,21 @@ def test_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
         main(["fly"])
     assert done.value.code == 2
     assert "fly" in capsys.readouterr().err
+
+
+LATE = """
+import sys
+from simplews import cli
+cli.COMMANDS["serve"].run = lambda args: sys.stdout.write("late") and 0
+sys.exit(cli.main(["serve", "x:y"]))
+"""
+
+
+def test_a_reader_that_has_gone_changes_no_status() -> None:
+    """Python ends with 120 if it cannot say the last of what it had to say."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    env = environment(PYTHONUNBUFFERED="")
+    with subprocess.Popen([sys.executable, "-c", LATE], stdout=writer, env=env) as process:
+        os.close(writer)
+        assert process.wait(DEADLINE) == 0

@@ -16,7 +16,7 @@ import pytest
 from simplews import AioServer, ConnectionClosed, HandshakeRequest, Response, serve
 
 from ..between import between, connect_method
-from .conftest import DEADLINE, Start, StartTerminal
+from .conftest import DEADLINE, Start, StartTerminal, environment
 
 Handler = Callable[[AioServer], Awaitable[None]]
 
@@ -433,12 +433,12 @@ async def test_proxy_that_makes_no_sense(start: Start) -> None:
     assert "write http://host:port" in err and "Traceback" not in err
 
 
-async def test_package_of_a_proxy_that_is_missing(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_package_of_a_proxy_that_is_missing(start: Start, tmp_path: Path) -> None:
     (tmp_path / "python_socks.py").write_text("raise ImportError", encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    program = await start("connect", "ws://localhost", "--proxy", "socks5h://localhost")
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    program = await start(
+        "connect", "ws://localhost", "--proxy", "socks5h://localhost", PYTHONPATH=path
+    )
     status, out, err = await program.finish()
     assert (status, out) == (1, "")
     assert "pip install 'simplews[proxy]'" in err and "Traceback" not in err

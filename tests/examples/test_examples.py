@@ -73,7 +73,8 @@ async def run(*command: str | Path) -> AsyncIterator[Program]:
         *map(str, command),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env=ENVIRONMENT,
+        # They import one another, from where they stand.
+        env={k: v for k, v in ENVIRONMENT.items() if k != "PYTHONSAFEPATH"},
     )
     try:
         yield Program(process)
