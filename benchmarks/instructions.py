@@ -35,29 +35,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # also with PYTHONSAFEPATH
 
+from codec import KEY
+from codec import masked as frame
 from harness import peers as peers_
 from harness import processes, tables
 
 TIMEOUT = 120  # seconds that anything may take: valgrind makes a program 50 times slower
-KEY = b"abcd"
 REQUEST = (
     "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
     "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     "Sec-WebSocket-Version: 13\r\n\r\n"
 )
-
-
-def frame(opcode: int, payload: bytes) -> bytes:
-    """A frame as a client sends it (RFC 6455 §5.2)."""
-    size = len(payload)
-    if size < 126:
-        head = bytes([0x80 | opcode, 0x80 | size])
-    elif size < 1 << 16:
-        head = bytes([0x80 | opcode, 0xFE]) + size.to_bytes(2)
-    else:
-        head = bytes([0x80 | opcode, 0xFF]) + size.to_bytes(8)
-    mask = int.from_bytes((KEY * (size // 4 + 1))[:size])
-    return head + KEY + (int.from_bytes(payload) ^ mask).to_bytes(size)
 
 
 class Client:

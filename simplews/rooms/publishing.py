@@ -290,7 +290,8 @@ class Publisher:
         except TimeoutError:
             now = asyncio.get_running_loop().time()
             late = [i for i in self._waiting if i.deadline is not None and i.deadline <= now]
-            self._waiting = deque(i for i in self._waiting if i not in late)
+            gone = set(late)
+            self._waiting = deque(i for i in self._waiting if i not in gone)
             self._waiting_bytes = sum(len(item.payload) for item in self._waiting)
             self._fail(late, away(self._backend, self._publish_timeout))
 
