@@ -29,27 +29,12 @@ from typing import Any, Protocol
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # also with PYTHONSAFEPATH
 
 from harness import tables
+from harness.frames import masked
 
 N = 1000
 SMALL = "abcdefghijklmnopqrstuvwxyz012345"
 BIG = os.urandom(1 << 20)
-KEY = b"\x12\x34\x56\x78"
 MB = len(BIG) / 1e6
-
-
-def masked(opcode: int, payload: bytes) -> bytes:
-    """A frame as a client sends it (RFC 6455 §5.2)."""
-    size = len(payload)
-    if size < 126:
-        head = bytes([0x80 | opcode, 0x80 | size])
-    elif size < 1 << 16:
-        head = bytes([0x80 | opcode, 0xFE]) + size.to_bytes(2)
-    else:
-        head = bytes([0x80 | opcode, 0xFF]) + size.to_bytes(8)
-    mask = int.from_bytes((KEY * (size // 4 + 1))[:size])
-    return head + KEY + (int.from_bytes(payload) ^ mask).to_bytes(size)
-
-
 SMALL_WIRE = masked(1, SMALL.encode()) * N
 BIG_WIRE = masked(2, BIG)
 

@@ -35,10 +35,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # also with PYTHONSAFEPATH
 
-from codec import KEY
-from codec import masked as frame
 from harness import peers as peers_
 from harness import processes, tables
+from harness.frames import KEY
+from harness.frames import masked as frame
 
 TIMEOUT = 120  # seconds that anything may take: valgrind makes a program 50 times slower
 REQUEST = (
