@@ -201,7 +201,7 @@ class AioBase:
             if inbox.ended:
                 raise self._closed_error()
             limit: Any = self._options.receive_timeout if timeout is UNSET else timeout
-            if not await self._wait(limit):
+            if await self._wait(limit):
                 return None
 
     async def receive_stream(self) -> AsyncIterator[str | bytes]:

@@ -12,7 +12,7 @@ import random
 import signal
 import socket
 import ssl as ssl_module
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Unpack, cast, overload
@@ -33,6 +33,7 @@ from .link.sources import (
     streams_over_tls,
 )
 from .link.transports import can_secure, start_server, start_unix_server
+from .link.waiter import Driven
 from .origins import Origins, check_origin, check_rules
 from .protocol.frames import check_close
 from .protocol.handshake import (
@@ -404,6 +405,8 @@ class Server:
             result = handler(ws)
             if not inspect.isawaitable(result):
                 raise TypeError(f"{handler!r} is no coroutine function: define it with 'async def'")
+            if isinstance(result, Coroutine):
+                result = Driven(ws._link.inbox.waiter, result)
             await result
         except ConnectionClosed as exc:
             # The handler need not catch the end of its own connection.

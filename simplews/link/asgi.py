@@ -376,7 +376,7 @@ class ASGILink:
 
     # ------------------------------------------------------------ messages in
 
-    async def wait(self, timeout: float | None) -> bool:
+    async def wait(self, timeout: float | None) -> bool | None:
         """
         Wait until a message is there or the connection has ended; see `Inbox.wait`.
 
@@ -411,7 +411,7 @@ class ASGILink:
                 self._woken(task, before)
             if self._watch is None and not self._heard_all:
                 self._look_later()
-        return True
+        return False
 
     def _look_later(self) -> None:
         self._watch = self._loop.call_later(_ELSEWHERE, self._look)

@@ -188,7 +188,7 @@ class Link(Protocol):
 
     def get_extra_info(self, name: str) -> Any: ...
 
-    def wait(self, timeout: float | None) -> Awaitable[bool]:
+    def wait(self, timeout: float | None) -> Awaitable[bool | None]:
         """Write what is held back, then wait for a message or the end; see `Inbox.wait`."""
         ...
 

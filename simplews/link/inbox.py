@@ -148,7 +148,7 @@ class Inbox:
             self.check_single_reader()
         return self.get()
 
-    def wait(self, timeout: float | None) -> Awaitable[bool]:
+    def wait(self, timeout: float | None) -> Awaitable[bool | None]:
         """
         Wait until a message is there or the connection has ended.
 
@@ -156,7 +156,7 @@ class Inbox:
             timeout: Seconds; None waits for ever, 0 looks once.
 
         Returns:
-            What to await: False if *timeout* passed first.
+            What to await: true if *timeout* passed first.
 
         Raises:
             WebSocketRuntimeError: Another task is waiting already.
@@ -168,12 +168,13 @@ class Inbox:
             self.check_single_reader()
         return self.waiter if timeout is None else self._wait(timeout)
 
-    async def _wait(self, timeout: float) -> bool:
+    async def _wait(self, timeout: float) -> bool | None:
         timer = self._loop.call_later(timeout, self.waiter.expire)
         try:
-            return await self.waiter
+            expired: bool | None = await self.waiter
         finally:
             timer.cancel()
+        return expired
 
     def check_single_reader(self) -> None:
         """Raise if a task waits in `wait`: a second one would take its message."""

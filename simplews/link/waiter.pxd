@@ -9,7 +9,31 @@ cdef class Waiter:
     cdef object _cancelled
     cdef bint _expired
     cdef bint _eager
+    cdef Driven _driven
 
     cpdef object wake(self)
     cpdef object wake_now(self)
+    cpdef object close(self)
+    cpdef object driven_by(self, object driven)
+    cpdef object still_waits(self, object callback, object context)
     cdef object _end(self)
+
+
+cdef class Driven:
+    cdef object _loop
+    cdef object _task
+    cdef Waiter _waiter
+    cdef object _coroutine
+    cdef object _send
+    cdef object _context
+    cdef object _run
+    cdef bint _running
+    cdef bint _holds
+    cdef object _given
+    cdef object _error
+    cdef bint _asked
+    cdef object _message
+
+    cpdef object go_on(self, object callback, object context)
+    cpdef bint cancel(self, object message) except -1
+    cdef object _arrived(self, object given)

@@ -544,7 +544,7 @@ class WireLink:
         async with self._outbox.turn:
             await self._outbox.drain()
 
-    def wait(self, timeout: float | None) -> Awaitable[bool]:
+    def wait(self, timeout: float | None) -> Awaitable[bool | None]:
         """Write the replies that wait for company, then wait; see `Inbox.wait`."""
         self._outbox.flush()
         return self.inbox.wait(timeout)
