@@ -194,7 +194,7 @@ class AioBase:
         while True:
             if self._messages:
                 if self._stream is None:
-                    return inbox.take()  # type: ignore[return-value]
+                    return inbox.get()  # type: ignore[return-value]
                 inbox.check_single_reader()
                 self._leave_stream()
                 continue

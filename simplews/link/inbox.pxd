@@ -13,7 +13,7 @@ cdef class Inbox:
     cdef public Py_ssize_t taken
     cdef readonly Waiter waiter
     cdef Py_ssize_t _size
-    cdef Py_ssize_t _high
+    cdef readonly Py_ssize_t most
     cdef Py_ssize_t _low
     cdef Py_ssize_t _high_bytes
     cdef Py_ssize_t _low_bytes
@@ -22,10 +22,8 @@ cdef class Inbox:
     cdef object _event
 
     cpdef Py_ssize_t room(self)
-    cpdef Py_ssize_t most(self)
     cpdef object arrived(self, Py_ssize_t size)
     cpdef object wake(self, bint now=*)
     cpdef object end(self)
     cpdef object get(self)
     cpdef object wait(self, object timeout)
-    cpdef object take(self)

@@ -39,6 +39,7 @@ class Inbox:
 
     Attributes:
         messages: What has arrived; the decoder appends here.
+        most: Messages that fit below the high mark, those that are there included.
         paused: Whether the source is paused on our account.
         ended: Whether no more messages will come.
         taken: Messages that `get` has returned.
@@ -47,7 +48,6 @@ class Inbox:
 
     __slots__ = (
         "_event",
-        "_high",
         "_high_bytes",
         "_loop",
         "_low",
@@ -56,6 +56,7 @@ class Inbox:
         "_source",
         "ended",
         "messages",
+        "most",
         "paused",
         "taken",
         "waiter",
@@ -73,7 +74,7 @@ class Inbox:
         self.taken = 0
         self._size = 0
         self._loop = loop
-        self._high, self._low = marks.high, marks.low
+        self.most, self._low = marks.high, marks.low
         self._high_bytes, self._low_bytes = marks.high_bytes, marks.low_bytes
         self._source = source
         self.waiter = Waiter(loop)
@@ -82,10 +83,6 @@ class Inbox:
     def room(self) -> int:
         """Bytes of memory that fit below the high mark."""
         return self._high_bytes - self._size
-
-    def most(self) -> int:
-        """Messages that fit below the high mark, those that are there included."""
-        return self._high
 
     @property
     def event(self) -> asyncio.Event:
@@ -116,7 +113,7 @@ class Inbox:
                 self.waiter.wake_now()
             else:
                 self.waiter.wake()
-        if not self.paused and (self._size > self._high_bytes or len(self.messages) >= self._high):
+        if not self.paused and (self._size > self._high_bytes or len(self.messages) >= self.most):
             self.paused = True
             self._source.pause_reading()
 
@@ -130,7 +127,9 @@ class Inbox:
     # ------------------------------------------------------------ the reader
 
     def get(self) -> Message:
-        """Take the next message; there must be one."""
+        """Take the next message; there must be one, and no task may wait for it."""
+        if self.waiter.reader is not None:
+            self.check_single_reader()
         message = self.messages.popleft()
         self.taken += 1
         data = message.data if isinstance(message, Fragment) else message
@@ -141,12 +140,6 @@ class Inbox:
         if self._event is not None and not self.messages and not self.ended:
             self._event.clear()
         return message
-
-    def take(self) -> Message:
-        """`get`; but an error if a task waits for it."""
-        if self.waiter.reader is not None:
-            self.check_single_reader()
-        return self.get()
 
     def wait(self, timeout: float | None) -> Awaitable[bool | None]:
         """

@@ -290,7 +290,7 @@ class WireLink:
         else:
             decoder.frames = 0
             decoder.feed_buffer(
-                self._memory, nbytes, inbox.messages, self._events, inbox.room(), inbox.most()
+                self._memory, nbytes, inbox.messages, self._events, inbox.room(), inbox.most
             )
             if decoder.frames > _MOST_FRAMES:
                 self._limit_reads(nbytes * _MOST_FRAMES // decoder.frames)
@@ -313,7 +313,7 @@ class WireLink:
         if self._discard:
             decoder.feed(data, inbox.messages, self._events)
         else:
-            decoder.feed(data, inbox.messages, self._events, inbox.room(), inbox.most())
+            decoder.feed(data, inbox.messages, self._events, inbox.room(), inbox.most)
         self._decoded()
         inbox.wake()
 
