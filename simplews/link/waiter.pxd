@@ -27,7 +27,6 @@ cdef class Driven:
     cdef object _send
     cdef object _context
     cdef object _run
-    cdef bint _running
     cdef bint _holds
     cdef object _given
     cdef object _error

@@ -89,7 +89,12 @@ class Waiter:
     def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Waiter:
         """Part of the iterator protocol: the task is cancelled, or has something raised in it."""
         self.close()
-        raise kind if value is None else value
+        error = kind if value is None else value
+        try:
+            raise error
+        finally:
+            # Its traceback holds this call, which must not hold it in turn.
+            del kind, value, error
 
     def close(self) -> None:
         """Part of the iterator protocol: nobody waits any more."""
@@ -199,22 +204,21 @@ class Driven:
         "_loop",
         "_message",
         "_run",
-        "_running",
         "_send",
         "_task",
         "_waiter",
     )
 
     def __init__(self, waiter: Waiter, coroutine: Coroutine[Any, Any, Any]) -> None:
-        loop = waiter.get_loop()
-        self._loop = loop
-        self._task: Any = current_task(loop)
+        self._loop = waiter.get_loop()
         self._waiter = waiter
         self._coroutine = coroutine
         self._send: Any = coroutine.send
         self._context: Context | None = None
         self._run: Any = None
-        self._running = False
+        # The task, only while the coroutine runs past it: it may keep an error, whose
+        # traceback holds this.
+        self._task: Any = None
         # What the coroutine gave or raised while it ran past the task, for the task.
         self._holds = False
         self._given: Any = None
@@ -252,16 +256,23 @@ class Driven:
             self._asked = False
             # Now the task runs, and remembers it: what it waits for next is cancelled.
             # The request has been counted before.
-            self._task.cancel(self._message)
-            self._task.uncancel()
+            task: Any = current_task(self._loop)
+            task.cancel(self._message)
+            task.uncancel()
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # whose traceback holds this call
         return self._arrived(given)
 
     def throw(self, *args: Any) -> Any:
         """Part of the coroutine protocol."""
         self._waiter.driven_by(None)
-        return self._arrived(self._coroutine.throw(*args))
+        try:
+            return self._arrived(self._coroutine.throw(*args))
+        finally:
+            del args  # of an error whose traceback holds this call
 
     def close(self) -> None:
         """Part of the coroutine protocol."""
@@ -289,26 +300,31 @@ class Driven:
             self._context = context
             self._run = context.run
         given = error = None
-        _enter_task(self._loop, self._task)
-        self._running = True
+        task = waiter.reader
+        _enter_task(self._loop, task)
+        self._task = task
         try:
             given = self._run(self._send, None)
         except BaseException as exc:
+            # Its traceback would hold this call, which holds the task, which may hold it.
+            exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
             error = exc
         finally:
-            self._running = False
-            _leave_task(self._loop, self._task)
+            self._task = None
+            _leave_task(self._loop, task)
         if given is waiter and not self._asked:
             waiter.still_waits(callback, context)
         else:
             self._holds = True
             self._given, self._error = given, error
+            del given, error
             waiter.driven_by(None)
             self._run(callback, waiter)
 
     def cancel(self, message: Any) -> bool:
         """The task is cancelled; False if it is not past the task that the coroutine runs."""
-        if self._running:
-            self._asked = True
-            self._message = message
-        return self._running
+        if self._task is None:
+            return False
+        self._asked = True
+        self._message = message
+        return True

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import traceback
+import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
@@ -344,3 +347,95 @@ async def test_one_that_is_thrown_away() -> None:
     coroutine.close()
     assert closed == ["closed"]
     assert waiter.reader is None
+
+
+# --------------------------------------------------------------------- its errors
+
+
+async def returns(waiter: Waiter) -> None:
+    await waiter
+
+
+async def raises(waiter: Waiter) -> None:
+    await waiter
+    raise ValueError("mine")
+
+
+async def raises_in_the_task(waiter: Waiter) -> None:
+    await waiter
+    await asyncio.sleep(0)
+    raise ValueError("mine")
+
+
+async def waits_on(waiter: Waiter) -> None:
+    await waiter
+    await waiter
+
+
+ENDS = [returns, raises, raises_in_the_task, waits_on]
+
+
+@pytest.mark.parametrize("driven", [False, True])
+@pytest.mark.parametrize("end", ENDS)
+async def test_nothing_is_left_for_the_garbage_collector(end: Any, driven: bool) -> None:
+    """A connection is freed when it ends, however that is; an error holds its frames."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)
+    left: list[weakref.ref[Any]] = []
+
+    class Thing:
+        """What the handler holds."""
+
+    async def handler(waiter: Waiter) -> None:
+        thing = Thing()
+        left.append(weakref.ref(thing))
+        await end(waiter)
+
+    async def main(waiter: Waiter) -> None:
+        coroutine = handler(waiter)
+        try:
+            await (Driven(waiter, coroutine) if driven else coroutine)
+        except ValueError:
+            pass
+
+    async def life() -> None:
+        waiter = Waiter(loop)
+        task = asyncio.create_task(main(waiter))
+        left.append(weakref.ref(task))
+        await asyncio.sleep(0)
+        woken = loop.create_future()
+        loop.call_soon(lambda: (waiter.wake_now(), woken.set_result(None)))
+        await woken
+        if end is waits_on:
+            task.cancel()
+        await asyncio.wait([task])
+
+    gc.collect()
+    gc.disable()
+    try:
+        await life()
+        await asyncio.sleep(0)  # the loop lets go of its last calls
+        assert [thing() for thing in left] == [None, None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("end", [raises, raises_in_the_task])
+async def test_its_traceback_is_the_coroutines(end: Any) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)
+    waiter = Waiter(loop)
+
+    async def main(coroutine: Any) -> list[str]:
+        with pytest.raises(ValueError) as raised:
+            await coroutine
+        frames = traceback.extract_tb(raised.value.__traceback__)
+        return [frame.name for frame in frames if not frame.filename.endswith("waiter.py")]
+
+    async def names(coroutine: Any) -> list[str]:
+        task = asyncio.create_task(main(coroutine))
+        await asyncio.sleep(0)
+        loop.call_soon(waiter.wake_now)
+        return await task
+
+    assert await names(Driven(waiter, end(waiter))) == ["main", end.__name__]
