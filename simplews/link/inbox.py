@@ -181,10 +181,13 @@ class Inbox:
 
     def drop_fragments(self) -> None:
         """Drop what is left of a stream that nobody reads any more."""
+        # Somebody may wait already, and even be woken: he looks again when he goes on.
+        reader, self.waiter.reader = self.waiter.reader, None
         while self.messages and isinstance(self.messages[0], Fragment):
             fragment = self.get()
             if isinstance(fragment, Fragment) and fragment.final:
-                return
+                break
+        self.waiter.reader = reader
 
 
 def _name(task: asyncio.Task[object] | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import traceback
 import weakref
@@ -393,10 +394,8 @@ async def test_nothing_is_left_for_the_garbage_collector(end: Any, driven: bool)
 
     async def main(waiter: Waiter) -> None:
         coroutine = handler(waiter)
-        try:
+        with contextlib.suppress(ValueError):
             await (Driven(waiter, coroutine) if driven else coroutine)
-        except ValueError:
-            pass
 
     async def life() -> None:
         waiter = Waiter(loop)

@@ -10,7 +10,9 @@ import sys
 import pytest
 
 from simplews import AioServer, ConnectionClosed, WebSocketRuntimeError
+from simplews.link.inbox import Inbox
 from simplews.link.options import QueueMarks
+from simplews.protocol.frames import Fragment
 
 from ..peer import (
     BINARY,
@@ -350,3 +352,32 @@ async def test_a_flood_that_makes_no_message_lets_others_have_their_turn(
         tasks[1].cancel()
         await asyncio.wait(tasks)
         assert ws.connected
+
+
+async def test_a_stream_left_early_is_dropped_under_one_who_waits() -> None:
+    """
+    Its generator is closed later, when the garbage collector or the loop gets to it.
+
+    By then receive() may wait, and have been woken for what came meanwhile.
+    """
+
+    class Source:
+        def pause_reading(self) -> None: ...
+
+        def resume_reading(self) -> None: ...
+
+    inbox = Inbox(asyncio.get_running_loop(), QueueMarks(16, 4, 1000, 100), Source())
+
+    async def waits() -> None:
+        await inbox.wait(None)
+
+    task = asyncio.create_task(waits())
+    await asyncio.sleep(0)
+    inbox.messages.append(Fragment("the rest", False))
+    inbox.arrived(8)
+    inbox.wake()
+    inbox.drop_fragments()
+    assert not inbox.messages
+    with pytest.raises(WebSocketRuntimeError):
+        inbox.check_single_reader()
+    await task
