@@ -21,7 +21,7 @@ cdef class Waiter:
 
 cdef class Driven:
     cdef object _loop
-    cdef object _task
+    cdef readonly object task
     cdef Waiter _waiter
     cdef object _coroutine
     cdef object _send

@@ -69,16 +69,21 @@ class Waiter:
     # every message.
 
     def __await__(self) -> Any:
-        """Wait; True if `expire` ended it, None if anything else did."""
+        """Wait; True if `expire` ended it, None if anything else did, or nothing yet."""
         return self
 
     def __iter__(self) -> Waiter:
         return self
 
-    def __next__(self) -> Waiter:
+    def __next__(self) -> Waiter | None:
         if self.reader is None:
             self.reader = current_task(self._loop)
             self._expired = False
+            if self._driven is not None and self._driven.task is not self.reader:
+                # An eager task, begun by a coroutine that runs past its own task, which
+                # waits for this still: cancelling the one would cancel the other. So it
+                # comes back in the next turn, and whoever awaits this looks again.
+                return None
             self._asyncio_future_blocking = True
             return self
         self.close()
@@ -192,6 +197,9 @@ class Driven:
     Args:
         waiter: Of the connection that the coroutine receives from.
         coroutine: What to run; its result is what awaiting this returns.
+
+    Attributes:
+        task: The task, while the coroutine runs past it.
     """
 
     __slots__ = (
@@ -205,8 +213,8 @@ class Driven:
         "_message",
         "_run",
         "_send",
-        "_task",
         "_waiter",
+        "task",
     )
 
     def __init__(self, waiter: Waiter, coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -216,9 +224,8 @@ class Driven:
         self._send: Any = coroutine.send
         self._context: Context | None = None
         self._run: Any = None
-        # The task, only while the coroutine runs past it: it may keep an error, whose
-        # traceback holds this.
-        self._task: Any = None
+        # No longer than that: a task may keep an error, whose traceback holds this.
+        self.task: Any = None
         # What the coroutine gave or raised while it ran past the task, for the task.
         self._holds = False
         self._given: Any = None
@@ -300,9 +307,9 @@ class Driven:
             self._context = context
             self._run = context.run
         given = error = None
-        task = waiter.reader
+        task: Any = waiter.reader
         _enter_task(self._loop, task)
-        self._task = task
+        self.task = task
         try:
             given = self._run(self._send, None)
         except BaseException as exc:
@@ -310,7 +317,7 @@ class Driven:
             exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
             error = exc
         finally:
-            self._task = None
+            self.task = None
             _leave_task(self._loop, task)
         if given is waiter and not self._asked:
             waiter.still_waits(callback, context)
@@ -323,7 +330,7 @@ class Driven:
 
     def cancel(self, message: Any) -> bool:
         """The task is cancelled; False if it is not past the task that the coroutine runs."""
-        if self._task is None:
+        if self.task is None:
             return False
         self._asked = True
         self._message = message

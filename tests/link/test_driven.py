@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sys
 import traceback
 import weakref
 from collections.abc import Callable, Coroutine
@@ -200,6 +201,52 @@ async def takes_it_back(waiter: Waiter, log: list[Any]) -> None:
     await waiter
     await asyncio.sleep(0)
     log.append(current().cancelling())
+
+
+async def tells_whether_it_is_cancelled(waiter: Waiter, log: list[Any], told: list[str]) -> None:
+    try:
+        while not told:
+            await waiter
+    except asyncio.CancelledError as exc:
+        log.append(f"the child: {exc}")
+        raise
+
+
+def eager(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """A task that runs as far as it can before this returns."""
+    options: Any = {"loop": asyncio.get_running_loop(), "eager_start": True}
+    return asyncio.Task(coroutine, **options)
+
+
+async def cancels_a_child_that_receives(waiter: Waiter, log: list[Any]) -> None:
+    await waiter
+    child = eager(tells_whether_it_is_cancelled(waiter, log, []))
+    child.cancel("enough of it")
+    try:
+        await child
+    except asyncio.CancelledError:
+        log.append((child.cancelled(), current().cancelling()))
+    await waiter
+
+
+async def cancels_itself_beside_a_child_that_receives(waiter: Waiter, log: list[Any]) -> None:
+    told: list[str] = []
+    await waiter
+    child = eager(tells_whether_it_is_cancelled(waiter, log, told))
+    current().cancel("enough of us")
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError as exc:
+        log.append((str(exc), child.done()))
+        current().uncancel()
+    told.append("stop")
+    await child
+    await waiter
+
+
+if sys.version_info >= (3, 12):
+    body(cancels_a_child_that_receives)
+    body(cancels_itself_beside_a_child_that_receives)
 
 
 # ----------------------------------------------------------------- how they fare
