@@ -1,0 +1,228 @@
+"""Whatever a coroutine does, and whatever is done to it: past its task or inside, the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simplews.link.waiter import Driven, Waiter
+
+# Statements of a handler: a name, and those inside it.
+Statement = tuple[str, Any, Any]
+# What happens in one turn of the loop, one thing after the other.
+Events = Sequence[Sequence[str]]
+
+SIMPLE = [
+    "receive",
+    "receive",
+    "receive",
+    "turn",
+    "soon",
+    "never",
+    "cancel",
+    "uncancel",
+    "fail",
+    "return",
+    "exit",
+    "message",
+]
+BLOCKS = ["try", "finally", "timeout", "no time", "child", "shield", "group", "wait_for"]
+
+LEAVES = st.tuples(st.sampled_from(SIMPLE), st.just(()), st.just(()))
+STATEMENTS = st.recursive(
+    LEAVES,
+    lambda inner: st.tuples(
+        st.sampled_from(BLOCKS), st.lists(inner, max_size=4), st.lists(inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+PROGRAMS = st.lists(STATEMENTS, min_size=1, max_size=6)
+SCHEDULES = st.lists(
+    st.lists(
+        st.sampled_from(["message", "message", "message", "later", "cancel", "expire"]), max_size=3
+    ),
+    max_size=12,
+)
+
+
+class Exit(BaseException):
+    """Not an Exception."""
+
+
+def name_of(task: asyncio.Task[Any]) -> str:
+    """Those that asyncio makes by itself have a number, which is never twice the same."""
+    return "another" if task.get_name().startswith("Task-") else task.get_name()
+
+
+class Run:
+    """One run of a program, and what it and its surroundings saw."""
+
+    def __init__(self, program: Sequence[Statement], events: Events, driven: bool) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.waiter = Waiter(self.loop)
+        self.program, self.events, self.driven = program, events, driven
+        self.messages: deque[int] = deque()
+        self.log: list[Any] = []
+        self.turn = 0
+        self.children = 0
+
+    def say(self, *what: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.log.append((self.turn, name_of(task), task.cancelling(), *what))
+
+    async def receive(self) -> None:
+        while not self.messages:
+            if self.waiter.reader is not None:
+                self.say("busy")
+                return
+            expired = await self.waiter
+            self.say("woken", expired)
+            if expired:
+                return
+        self.say("message", self.messages.popleft())
+
+    def soon(self) -> asyncio.Future[str]:
+        future = self.loop.create_future()
+        self.loop.call_soon(lambda: future.done() or future.set_result("soon"))
+        return future
+
+    def child(self, body: Any) -> asyncio.Task[Any]:
+        self.children += 1
+        return self.loop.create_task(self.block(body), name=f"child {self.children}")
+
+    async def block(self, body: Sequence[Statement]) -> str:
+        for statement in body:
+            if await self.do(*statement):
+                break
+        return "the end"
+
+    async def do(self, name: str, body: Any, other: Any) -> bool:
+        """Whether that was a return."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.say(name)
+        if name == "receive":
+            await self.receive()
+        elif name == "turn":
+            await asyncio.sleep(0)
+        elif name == "soon":
+            self.say(await self.soon())
+        elif name == "never":
+            await self.loop.create_future()
+        elif name == "cancel":
+            self.say(task.cancel(f"in {self.turn}"))
+        elif name == "uncancel":
+            self.say(task.uncancel())
+        elif name == "fail":
+            raise ValueError("mine")
+        elif name == "exit":
+            raise Exit
+        elif name == "return":
+            return True
+        elif name == "message":
+            self.messages.append(-self.turn)
+            self.waiter.wake_now()
+        elif name == "try":
+            try:
+                await self.block(body)
+            except (Exception, asyncio.CancelledError) as exc:
+                self.say("caught", repr(exc), repr(exc.__context__))
+                await self.block(other)
+        elif name == "finally":
+            try:
+                await self.block(body)
+            finally:
+                await self.block(other)
+        elif name == "timeout":
+            async with asyncio.timeout(60):
+                await self.block(body)
+        elif name == "no time":
+            try:
+                async with asyncio.timeout(0):
+                    await self.block(body)
+            except TimeoutError:
+                self.say("timeout")
+        elif name == "child":
+            child = self.child(body)
+            await self.block(other)
+            self.say(await child)
+        elif name == "shield":
+            self.say(await asyncio.shield(self.child(body)))
+        elif name == "group":
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.block(body), name="in a group")
+                await self.block(other)
+        elif name == "wait_for":
+            await asyncio.wait_for(self.block(body), 60)
+        return False
+
+    async def main(self) -> None:
+        coroutine = self.block(self.program)
+        try:
+            self.say(await (Driven(self.waiter, coroutine) if self.driven else coroutine))
+        except BaseException as exc:
+            self.say("ended", repr(exc), repr(exc.__context__))
+            raise
+        finally:
+            await asyncio.sleep(0)  # where a cancellation strikes that nobody has seen
+            self.say("after it")
+
+    def step(self) -> None:
+        """One turn, as the loop calls a transport: outside every task."""
+        events = self.events[self.turn] if self.turn < len(self.events) else ["message"]
+        if self.turn > 60:
+            events = ["cancel", "message"]
+        self.turn += 1
+        for event in events:
+            if event == "message":
+                self.messages.append(self.turn)
+                self.waiter.wake_now()
+            elif event == "later":
+                self.messages.append(self.turn)
+                self.waiter.wake()
+            elif event == "expire":
+                self.waiter.expire()
+            elif event == "cancel":
+                self.task.cancel(f"from outside in {self.turn}")
+        if not self.task.done() and self.turn < 200:
+            self.loop.call_soon(self.step)
+
+    async def play(self) -> list[Any]:
+        self.task = self.loop.create_task(self.main(), name="the handler")
+        self.loop.call_soon(self.step)
+        await asyncio.wait([self.task])
+        self.log.append("cancelled" if self.task.cancelled() else repr(self.task.exception()))
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for other in others:
+            other.cancel()
+        if others:
+            await asyncio.wait(others)
+            self.log += sorted(f"{name_of(t)} {t.cancelled() or t.exception()!r}" for t in others)
+        assert self.waiter.reader is None
+        return self.log
+
+
+def run(program: Sequence[Statement], events: Events, driven: bool) -> list[Any]:
+    loop = asyncio.new_event_loop()
+    loop.set_debug(False)  # in debug mode nothing goes on past its task
+    loop.set_exception_handler(lambda loop, context: None)  # children whom nobody asks
+
+    async def play() -> list[Any]:
+        return await Run(program, events, driven).play()
+
+    try:
+        return loop.run_until_complete(play())
+    finally:
+        loop.close()
+
+
+@settings(max_examples=400, deadline=None)
+@given(PROGRAMS, SCHEDULES)
+def test_any_coroutine_is_as_inside_its_task(program: Sequence[Statement], events: Events) -> None:
+    assert run(program, events, True) == run(program, events, False)
