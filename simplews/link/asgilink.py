@@ -9,9 +9,18 @@ client's leaving is noticed though the application only sends.
 from __future__ import annotations
 
 import asyncio
-import math
+import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
+from types import CoroutineType
 from typing import Any
 
 from ..errors import ConnectionClosed, WebSocketRuntimeError
@@ -24,6 +33,7 @@ from .blocks import blocks_of
 from .closed import Closed
 from .inbox import Inbox
 from .options import Options
+from .step import DONE, Steps, step
 from .waiter import current_task
 
 __all__ = ["ASGILink", "address", "close_event", "says_gone"]
@@ -38,7 +48,7 @@ _ELSEWHERE = 0.02
 
 # Some servers take messages without waiting, also when nobody is there any more: one
 # in 64 lets the reader have its turn.
-_BURST = 63
+_BURST = 64
 
 # Messages of a room that wait for the server's send() before a member is behind.
 _WAITING = 16
@@ -64,6 +74,107 @@ def close_event(close: Close) -> Event:
     return {"type": "websocket.close", "code": int(close.code), "reason": close.reason}
 
 
+class Begun:
+    """
+    The rest of a coroutine whose first `step` was not its last.
+
+    Args:
+        coroutine: It waits.
+        awaited: What for: what `step` has returned.
+    """
+
+    __slots__ = ("_awaited", "_coroutine")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], awaited: Any) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, None, None]:
+        """As ``yield from`` goes on."""
+        coroutine, awaited = self._coroutine, self._awaited
+        try:
+            while True:
+                try:
+                    yield awaited
+                except BaseException as exc:
+                    awaited = coroutine.throw(exc)
+                else:
+                    awaited = coroutine.send(None)
+        except StopIteration:
+            return
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+async def _failed(exc: Exception) -> Any:
+    raise exc
+
+
+class Reading(Steps):
+    """
+    A task in it calls the server's receive() itself.
+
+    Args:
+        link: Whose receive() it is.
+    """
+
+    __slots__ = ("_before", "_link", "_task")
+
+    def __init__(self, link: ASGILink) -> None:
+        self._link = link
+        self._before = 0
+        self._task: asyncio.Task[Any] | None = None
+
+    def begin(self) -> Any:
+        """The current task reads from now on."""
+        link = self._link
+        task = current_task(link._loop)
+        assert task is not None
+        self._task = task
+        self._before = task.cancelling()
+        # Nothing has to wake it, so its being the reader is all that the inbox knows.
+        link._reader = link.inbox.waiter.reader = task
+        if link._burst >= _BURST:
+            return link._receive_later()
+        try:
+            coroutine: Any = link._receive()
+        except Exception as exc:
+            return _failed(exc)
+        return coroutine if type(coroutine) is CoroutineType else _awaited(coroutine)
+
+    def ended(self, result: Any) -> None:
+        """The server has said something."""
+        link = self._link
+        try:
+            link._take(result)
+        except Exception as exc:
+            link._fail(exc)
+        self._leave()
+
+    def failed(self, exc: BaseException) -> bool:
+        """Its receive() has failed, or the task is cancelled, perhaps by our end."""
+        link, task = self._link, self._task
+        assert task is not None
+        ours = True
+        if isinstance(exc, Exception):
+            link._fail(exc)
+        else:
+            ours = isinstance(exc, asyncio.CancelledError) and link._woken(task, self._before)
+        self._leave()
+        return ours
+
+    def _leave(self) -> None:
+        link, task = self._link, self._task
+        self._task = None
+        link._reader = link.inbox.waiter.reader = None
+        if link._interrupted and task in link._interrupted:
+            link._woken(task, self._before)
+        if link._watch is None and not link._heard_all:
+            link._look_later()
+
+
 class ASGILink:
     """
     An open WebSocket that an ASGI server carries.
@@ -76,6 +187,9 @@ class ASGILink:
 
     __slots__ = (
         "__weakref__",
+        "_begun",
+        "_blocks",
+        "_burst",
         "_bytes_in",
         "_bytes_out",
         "_closed",
@@ -90,6 +204,7 @@ class ASGILink:
         "_messages_out",
         "_options",
         "_reader",
+        "_reading",
         "_receive",
         "_resumed",
         "_scope",
@@ -122,10 +237,14 @@ class ASGILink:
         self._send = send
         self._options = options
         limit = options.max_message_size
-        self._limit: float = math.inf if limit is None else limit
+        self._limit = sys.maxsize if limit is None else min(limit, sys.maxsize)
         self._bytes_in = 0
         self._bytes_out = 0
         self._messages_out = 0
+        # Messages since others last had a turn on our account.
+        self._burst = 0
+        # What `send_nowait` has begun, and `send` goes on with.
+        self._begun: Awaitable[None] | None = None
         self._streaming = False
         self._resumed: asyncio.Future[None] | None = None
         # What `write_frames` was given, and the task that sends it.
@@ -137,9 +256,11 @@ class ASGILink:
         self._senders: dict[asyncio.Task[Any], int | None] = {}
         self._interrupted: set[asyncio.Task[Any]] = set()
         self._closed = Closed(loop)
-        # Who calls the server's receive(): `_task`, or `_reader`, a task in `wait`.
+        self._blocks = blocks_of(loop)
+        # Who calls the server's receive(): `_task`, or `_reader`, a task in `_reading`.
         self._task: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
+        self._reading = Reading(self)
         self._direct = direct
         self._heard_all = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -202,7 +323,7 @@ class ASGILink:
 
     # ------------------------------------------------------------ messages in
 
-    async def wait(self, timeout: float | None) -> bool:
+    def wait(self, timeout: float | None) -> Awaitable[bool]:
         """
         Wait until a message is there or the connection has ended; see `Inbox.wait`.
 
@@ -212,32 +333,16 @@ class ASGILink:
         """
         if timeout is not None or self._task is not None or not self._direct:
             self._start_reader()
-            return await self.inbox.wait(timeout)
-        inbox = self.inbox
-        waiter = inbox.waiter
-        if waiter.reader is not None:
-            inbox.check_single_reader()
-        task = current_task(self._loop)
-        assert task is not None
-        before = task.cancelling()
-        # Nothing has to wake it, so its being the reader is all that the inbox knows.
-        self._reader = waiter.reader = task
-        try:
-            if inbox.taken & _BURST == _BURST:
-                await asyncio.sleep(0)
-            self._take(await self._receive())
-        except asyncio.CancelledError:
-            if not self._woken(task, before):
-                raise
-        except Exception as exc:
-            self._fail(exc)
-        finally:
-            self._reader = waiter.reader = None
-            if task in self._interrupted:
-                self._woken(task, before)
-            if self._watch is None and not self._heard_all:
-                self._look_later()
-        return True
+            return self.inbox.wait(timeout)
+        if self.inbox.waiter.reader is not None:
+            self.inbox.check_single_reader()
+        return self._reading.wait()
+
+    async def _receive_later(self) -> Event:
+        """What the server has after others had their turn."""
+        self._burst = 0
+        await asyncio.sleep(0)
+        return await self._receive()
 
     def _look_later(self) -> None:
         self._watch = self._loop.call_later(_ELSEWHERE, self._look)
@@ -246,7 +351,7 @@ class ASGILink:
         """Read in the background, unless somebody waits in `wait`."""
         if self._watch is not None:
             now = self._loop.time()
-            blocks_of(self._loop).fired(self._watch.when(), now)
+            self._blocks.fired(self._watch.when(), now)
         self._watch = None
         if self.inbox.waiter.reader is None:
             self._start_reader()
@@ -282,13 +387,15 @@ class ASGILink:
 
     def _take(self, event: Event) -> None:
         """An event of the server."""
-        kind = event["type"]
+        fields = event if type(event) is dict else dict(event)
+        kind = fields["type"]
         if kind == "websocket.receive":
             # Both keys may be there, one of them None.
-            data: Any = event.get("text")
+            data: Any = fields.get("text")
             if data is None:
-                data = event.get("bytes") or b""
+                data = fields.get("bytes") or b""
             size = payload_size(data)
+            self._burst += 1
             self._bytes_in += size
             if size > self._limit:
                 if self.ending is None:
@@ -300,7 +407,7 @@ class ASGILink:
             self.inbox.arrived(memory_size(data) + MESSAGE_OVERHEAD)
             self.inbox.wake()
         elif kind == "websocket.disconnect":
-            self._client_left(event)
+            self._client_left(fields)
         else:
             self._fail(WebSocketRuntimeError(f"the ASGI server sent {kind!r}"))
 
@@ -348,8 +455,39 @@ class ASGILink:
     # ----------------------------------------------------------- messages out
 
     def send_nowait(self, data: Data, compress: bool | None) -> bool:
-        """False: the server's send() is a coroutine function."""
-        return False
+        """
+        Send a message, if the server takes it without waiting; `send` follows if it is False.
+
+        A server's send() seldom waits, and then nobody can cancel it, nor can the end
+        come: what `send` keeps account of is of use only if it does.
+        """
+        event: Event
+        if type(data) is str:
+            event = {"type": "websocket.send", "text": data}
+        elif type(data) is bytes:
+            event = {"type": "websocket.send", "bytes": data}
+        else:
+            return False  # some servers take no subclasses
+        if self._burst >= _BURST or self.ending is not None or self._writing is not None:
+            return False
+        size = payload_size(data)  # raises for what cannot be UTF-8
+        try:
+            coroutine: Any = self._send(event)
+            if type(coroutine) is not CoroutineType:
+                coroutine = _awaited(coroutine)
+            awaited = step(coroutine)
+        except ConnectionClosed:
+            raise
+        except Exception as exc:
+            self._begun = _failed(exc)
+            return False
+        if awaited is not DONE:
+            self._begun = Begun(coroutine, awaited)
+            return False
+        self._burst += 1
+        self._messages_out += 1
+        self._bytes_out += size
+        return True
 
     async def send(self, data: Data, compress: bool | None) -> None:
         """
@@ -358,10 +496,12 @@ class ASGILink:
         Cancellation:
             As the server has it: the message may have been sent.
         """
-        if self.ending is not None:
+        begun = self._begun
+        self._begun = None
+        if begun is None and self.ending is not None:
             raise ConnectionClosed(self.ending)
         message: Any = data
-        if data.__class__ is not str:
+        if type(data) is not str:
             opcode, payload = encode(data)
             # Some servers take no subclasses of str and bytes.
             message = str(data) if opcode == 1 else bytes(payload)
@@ -371,16 +511,18 @@ class ASGILink:
         before = task.cancelling()
         self._senders[task] = size
         try:
-            while self._writing is not None:
-                await asyncio.wait([self._writing])
-            if self._messages_out & _BURST == _BURST:
-                await asyncio.sleep(0)
-            if self.ending is not None:
-                raise ConnectionClosed(self.ending)
-            if message.__class__ is str:
-                await self._send({"type": "websocket.send", "text": message})
+            if begun is not None:
+                await begun
             else:
-                await self._send({"type": "websocket.send", "bytes": message})
+                while self._writing is not None:
+                    await asyncio.wait([self._writing])
+                if self._burst >= _BURST:
+                    self._burst = 0
+                    await asyncio.sleep(0)
+                if self.ending is not None:
+                    raise ConnectionClosed(self.ending)
+                kind = "text" if type(message) is str else "bytes"
+                await self._send({"type": "websocket.send", kind: message})
         except asyncio.CancelledError:
             if not self._woken(task, before):
                 raise
@@ -399,6 +541,7 @@ class ASGILink:
             self._senders.pop(task, None)
             if task in self._interrupted:
                 self._woken(task, before)
+        self._burst += 1
         self._messages_out += 1
         self._bytes_out += size
 
@@ -581,7 +724,7 @@ class ASGILink:
             sends=len(sends),
             send_bytes=sum(sends),
             transport_bytes=self._unwritten(),
-            blocked=0.0 if ending.normal else blocks_of(self._loop).recent(self._loop.time()),
+            blocked=0.0 if ending.normal else self._blocks.recent(self._loop.time()),
         )
 
     def _stop_writing(self) -> None:
