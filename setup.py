@@ -23,6 +23,8 @@ MODULES = {
     "simplews.link.direct": "simplews/link/direct.pyx",
     "simplews.link.outbox": "simplews/link/outbox.py",
     "simplews.link.wire": "simplews/link/wire.py",
+    "simplews.link.step": "simplews/link/step.pyx",
+    "simplews.link.asgilink": "simplews/link/asgilink.py",
     "simplews.rooms.member": "simplews/rooms/member.py",
 }
 

@@ -17,6 +17,8 @@ MODULES = (
     "simplews.link.direct",
     "simplews.link.outbox",
     "simplews.link.wire",
+    "simplews.link.step",
+    "simplews.link.asgilink",
     "simplews.rooms.member",
 )
 

@@ -299,6 +299,183 @@ async def test_a_receive_that_nobody_knows_is_never_cancelled(lifted: bool) -> N
     await ws.close()
 
 
+class _Answer:
+    """Awaitable, and no coroutine: what a server that is not Python may return."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    def __await__(self) -> Any:
+        return self._source.__await__()
+
+
+class _Awaitables(Events):
+    def get(self) -> Any:
+        return _Answer(super().get())
+
+
+async def test_receive_and_send_need_not_be_coroutine_functions() -> None:
+    """granian's return awaitables of its own, and so may a middleware."""
+    server = Server()
+    server.events = _Awaitables()
+    server.events.put_nowait({"type": "websocket.connect"})
+    scope, receive, send = server.triple
+    ws = await AioServer.accept(asgi=(scope, receive, lambda event: _Answer(send(event))))
+    for number in range(200):
+        server.say("receive", text=str(number))
+        if number % 3:
+            await settled()
+        message = await ws.receive()
+        assert message is not None
+        await ws.send(message)
+    assert [event.get("text") for event in server.sent[1:]] == [str(n) for n in range(200)]
+    server.blocked = asyncio.get_running_loop().create_future()
+    sending = asyncio.ensure_future(ws.send(b"x"))
+    waiting = asyncio.ensure_future(ws.receive())
+    await settled()
+    assert not sending.done()
+    server.blocked.set_result(None)
+    server.say("receive", bytes=b"y")
+    await sending
+    assert (await waiting, server.sent[-1]["bytes"]) == (b"y", b"x")
+    await ws.close()
+
+
+class _Raising(Events):
+    def get(self) -> Any:
+        if self.empty():
+            raise LookupError("no more")
+        return super().get()
+
+
+async def test_a_receive_that_raises_when_it_is_called_is_the_end() -> None:
+    server = Server()
+    server.events = _Raising()
+    server.events.put_nowait({"type": "websocket.connect"})
+    ws = await server.accept()
+    with pytest.raises(ConnectionClosed, match="no more"):
+        await ws.receive()
+    await ws.wait_closed()
+
+
+async def test_a_send_that_waits_several_times_is_one() -> None:
+    """It is the server's, whatever it awaits, and counted as waiting meanwhile."""
+    loop = asyncio.get_running_loop()
+    gates = [loop.create_future() for _ in range(3)]
+    server = Server()
+
+    async def send(event: Any) -> None:
+        if event["type"] == "websocket.send":
+            for gate in gates:
+                await gate
+                await asyncio.sleep(0)
+        await server.send(event)
+
+    ws = await AioServer.accept(asgi=(*server.triple[:2], send))
+    sending = asyncio.ensure_future(ws.send("é"))
+    for gate in gates:
+        await settled()
+        stats = ws.stats
+        assert (stats.sends_waiting, stats.bytes_waiting, stats.messages_out) == (1, 2, 0)
+        gate.set_result(None)
+    await sending
+    stats = ws.stats
+    assert (stats.sends_waiting, stats.messages_out, stats.bytes_out) == (0, 1, 2)
+    assert server.sent[-1]["text"] == "é"
+    await ws.close()
+
+
+async def test_a_cancellation_goes_into_the_servers_send() -> None:
+    """What the server does about it, waiting again among that, is part of send()."""
+    loop = asyncio.get_running_loop()
+    gate = loop.create_future()
+    rollback = loop.create_future()
+    server = Server()
+    seen = []
+
+    async def send(event: Any) -> None:
+        if event["type"] == "websocket.send":
+            try:
+                await gate
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                await rollback
+                seen.append("rolled back")
+                raise
+        await server.send(event)
+
+    ws = await AioServer.accept(asgi=(*server.triple[:2], send))
+    sending = asyncio.ensure_future(ws.send("x"))
+    await settled()
+    sending.cancel()
+    await settled()
+    assert (seen, sending.done()) == (["cancelled"], False)
+    rollback.set_result(None)
+    await asyncio.wait([sending])
+    assert sending.cancelled()
+    assert seen == ["cancelled", "rolled back"]
+    assert ws.connected
+    assert ws.stats.sends_waiting == 0
+    await ws.close()
+
+
+async def test_a_send_that_fails_after_it_has_waited_is_the_end() -> None:
+    server = Server()
+    ws = await server.accept(close_timeout=0.001)
+    server.blocked = asyncio.get_running_loop().create_future()
+    sending = asyncio.ensure_future(ws.send("x"))
+    await settled()
+    server.blocked.set_exception(OSError("gone"))
+    with pytest.raises(ConnectionClosed, match="gone"):
+        await sending
+    await ws.wait_closed()
+
+
+async def test_a_receive_whose_coroutine_is_dropped_lets_another_one_read() -> None:
+    """Its task was destroyed, say; nobody is in receive() any more."""
+    server = Server()
+    ws = await server.accept()
+    dropped: Any = ws.receive()
+    dropped.send(None)
+    dropped.close()
+    server.say("receive", text="x")
+    assert await ws.receive() == "x"
+    await ws.close()
+
+
+async def test_others_have_their_turn_while_the_server_never_waits(direct: bool) -> None:
+    """Neither an echo nor a flood keeps the loop from what else is due."""
+    server = Server()
+    ws = await server.accept()
+    for number in range(600):
+        server.say("receive", text=str(number))
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(other())
+    for _ in range(300):
+        message = await ws.receive()
+        assert message is not None
+        await ws.send(message)
+    assert turns >= 300 // 64
+    turns = 0
+    for _ in range(300):
+        await ws.receive()
+    # What a task has read in the background is bounded, and there to be taken.
+    assert turns >= (300 // 64 if direct else 1)
+    turns = 0
+    for _ in range(300):
+        await ws.send("x")
+    assert turns >= 300 // 64
+    task.cancel()
+    await ws.close()
+
+
 async def test_too_big_a_message_ends_it_with_1009() -> None:
     server = Server()
     ws = await server.accept(max_message_size=3)

@@ -1,0 +1,12 @@
+# What compiled modules take from step.pyx.
+
+cpdef object step(object coroutine)
+
+
+cdef class Steps:
+    cdef object _coroutine
+
+    cpdef object wait(self)
+    cdef object begin(self)
+    cdef object ended(self, object result)
+    cdef bint failed(self, object exc) except -1

@@ -1,0 +1,60 @@
+"""Coroutines step by step: the twin of ``step.pyx``, which makes no object for a step.
+
+A coroutine that awaits another one costs its frame and its object, for every message.
+Here a coroutine is asked for its next step by hand: `step` tells whether it waits at
+all, which the server's send() seldom does, and `Steps` awaits one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+__all__ = ["DONE", "Steps", "step"]
+
+#: What `step` returns for a coroutine that has ended.
+DONE: Any = object()
+
+
+def step(coroutine: Coroutine[Any, Any, None]) -> Any:
+    """
+    Let *coroutine*, whose result is None, go on.
+
+    Returns:
+        What it yields, which the task must be given; `DONE` if it has ended.
+    """
+    return next(coroutine.__await__(), DONE)
+
+
+class Steps:
+    """
+    Awaits a coroutine and tells how it ended; made once, awaited often.
+
+    A subclass says which coroutine, and what becomes of its end. Only one task
+    may be in `wait` at a time.
+    """
+
+    __slots__ = ()
+
+    def begin(self) -> Coroutine[Any, Any, Any]:
+        """The coroutine to await."""
+        raise NotImplementedError
+
+    def ended(self, result: Any) -> None:
+        """It has returned *result*."""
+        raise NotImplementedError
+
+    def failed(self, exc: BaseException) -> bool:
+        """It has raised *exc*; False if that is the task's business."""
+        raise NotImplementedError
+
+    async def wait(self) -> None:
+        """Wait for it. Where it is compiled, it makes no object to await."""
+        coroutine = self.begin()
+        try:
+            result = await coroutine
+        except BaseException as exc:
+            if not self.failed(exc):
+                raise
+        else:
+            self.ended(result)

@@ -1,0 +1,99 @@
+# cython: language_level=3
+"""Coroutines step by step: ``step.py`` explains it."""
+
+from cpython.ref cimport Py_DECREF, PyObject
+
+cdef extern from "Python.h":
+    int PYGEN_RETURN
+    int PYGEN_NEXT
+    int PyIter_Send(object iterator, object value, PyObject **result) except -1
+
+DONE = object()
+
+
+cpdef object step(object coroutine):
+    cdef PyObject *result = NULL
+    cdef object value
+    sent = PyIter_Send(coroutine, None, &result)
+    value = <object>result
+    Py_DECREF(value)
+    return value if sent == PYGEN_NEXT else DONE
+
+
+cdef class Steps:
+    """An iterator, which an ``await`` asks for its steps; what a generator would be."""
+
+    cdef object begin(self):
+        raise NotImplementedError
+
+    cdef object ended(self, object result):
+        raise NotImplementedError
+
+    cdef bint failed(self, object exc) except -1:
+        raise NotImplementedError
+
+    cpdef object wait(self):
+        return self
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef PyObject *result = NULL
+        cdef object value
+        if _advance(self, &result) == PYGEN_RETURN:
+            raise StopIteration
+        value = <object>result
+        Py_DECREF(value)
+        return value
+
+    def send(self, value):
+        return next(self)
+
+    def throw(self, kind, value=None, traceback=None):
+        exc = kind if value is None else value
+        coroutine = self._coroutine
+        if coroutine is None:
+            raise exc
+        try:
+            return coroutine.throw(exc)
+        except StopIteration as end:
+            self._coroutine = None
+            self.ended(end.value)
+        except BaseException as error:
+            self._coroutine = None
+            if not self.failed(error):
+                raise
+        raise StopIteration
+
+    def close(self):
+        coroutine, self._coroutine = self._coroutine, None
+        if coroutine is not None:
+            try:
+                coroutine.close()
+            finally:
+                self.failed(GeneratorExit())
+
+
+cdef int _advance(Steps self, PyObject **result) except -1:
+    cdef object value
+    cdef int sent
+    if self._coroutine is None:
+        self._coroutine = self.begin()
+    try:
+        sent = PyIter_Send(self._coroutine, None, result)
+    except BaseException as exc:
+        self._coroutine = None
+        if not self.failed(exc):
+            raise
+        return PYGEN_RETURN
+    if sent == PYGEN_RETURN:
+        value = <object>result[0]
+        Py_DECREF(value)
+        result[0] = NULL
+        self._coroutine = None
+        self.ended(value)
+    return sent
