@@ -220,7 +220,7 @@ def run(program: Sequence[Statement], events: Events, driven: bool) -> list[Any]
         loop.close()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(PROGRAMS, SCHEDULES)
 def test_any_coroutine_is_as_inside_its_task(program: Sequence[Statement], events: Events) -> None:
     assert run(program, events, True) == run(program, events, False)
