@@ -519,8 +519,7 @@ class ASGILink:
                 if self._burst >= _BURST:
                     self._burst = 0
                     await asyncio.sleep(0)
-                if self.ending is not None:
-                    raise ConnectionClosed(self.ending)
+                self.check_open()
                 kind = "text" if type(message) is str else "bytes"
                 await self._send({"type": "websocket.send", kind: message})
         except asyncio.CancelledError:
@@ -559,8 +558,7 @@ class ASGILink:
         Cancellation:
             Nothing has been sent.
         """
-        if self.ending is not None:
-            raise ConnectionClosed(self.ending)
+        self.check_open()
         task = asyncio.current_task()
         assert task is not None
         before = task.cancelling()
@@ -589,8 +587,7 @@ class ASGILink:
                     raise TypeError(f"a fragment is str or bytes-like, not {type(piece).__name__}")
                 if pieces and isinstance(piece, str) != isinstance(pieces[0], str):
                     raise TypeError("the fragments of a message are all text or all binary")
-                if self.ending is not None:
-                    raise ConnectionClosed(self.ending)
+                self.check_open()
                 pieces.append(piece)
         if not pieces:
             return None
@@ -629,8 +626,10 @@ class ASGILink:
         if self._writing is not None:
             await asyncio.wait([self._writing])
 
-    def flush(self) -> None:
-        """Nothing is held back."""
+    def check_open(self) -> None:
+        """Raise if it has ended."""
+        if self.ending is not None:
+            raise ConnectionClosed(self.ending)
 
     async def ping(self, timeout: float | None) -> float:
         """Raises: ASGI has no pings."""

@@ -56,7 +56,7 @@ class Unopened:
     def check_single_reader(self) -> None:
         """Nobody can wait."""
 
-    send_nowait = write_frames = flush = begin_stream = end_stream = _refuse
+    send_nowait = write_frames = check_open = begin_stream = end_stream = _refuse
 
     async def _refuse_later(self, *_: object) -> NoReturn:
         self._refuse()

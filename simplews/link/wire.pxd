@@ -65,4 +65,3 @@ cdef class WireLink:
     @cython.locals(size=Py_ssize_t)
     cpdef bint write_frames(self, object frames) except -1
     cpdef object wait(self, object timeout)
-    cpdef object flush(self)

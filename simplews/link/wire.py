@@ -419,7 +419,7 @@ class WireLink:
             async with self._outbox.turn:
                 await self._let_others(len(payload))
                 await self._outbox.drain()
-                self._check_open()
+                self.check_open()
                 await self._write(opcode, payload, compress)
                 self._messages_out += 1
         finally:
@@ -455,7 +455,7 @@ class WireLink:
             head, key = self._encoder.head(opcode, len(payload), final, compressed)
             if not await self._outbox.write_large(head, payload, key):
                 await self._outbox.drain()
-                self._check_open()
+                self.check_open()
 
     async def send_fragments(self, fragments: Fragments, compress: bool | None) -> None:
         """
@@ -482,7 +482,7 @@ class WireLink:
                     waits = self._send_waits(len(payload))
                     try:
                         await self._outbox.drain()
-                        self._check_open()
+                        self.check_open()
                         if compressed:
                             payload = self._encoder.deflate(payload, False)
                         flag = compressed and opcode != _CONTINUATION
@@ -492,7 +492,7 @@ class WireLink:
                         self._sends.remove(waits)  # type: ignore[union-attr]
                 if kind is None:
                     return
-                self._check_open()
+                self.check_open()
                 last = self._encoder.deflate(b"", True) if compressed else b""
                 self._outbox.write(self._encoder.frame(_CONTINUATION, last))
                 self._messages_out += 1
@@ -504,12 +504,12 @@ class WireLink:
 
     async def _next_piece(self, pieces: Pieces) -> object:
         """The application's next fragment, or `_NO_MORE`; our end ends the wait."""
-        self._check_open()
+        self.check_open()
         try:
             async with asyncio.timeout(None) as self._fragment_wait:
                 return await anext(pieces, _NO_MORE)
         except TimeoutError:
-            self._check_open()
+            self.check_open()
             raise
         finally:
             self._fragment_wait = None
@@ -549,13 +549,9 @@ class WireLink:
         self._outbox.flush()
         return self.inbox.wait(timeout)
 
-    def flush(self) -> None:
-        """Write the replies that wait for company."""
-        self._outbox.flush()
-
     async def ping(self, timeout: float | None) -> float:
         """Send a Ping; seconds until its Pong."""
-        self._check_open()
+        self.check_open()
         self._outbox.flush()
         return await self._keepalive.ping(timeout)
 
@@ -573,7 +569,8 @@ class WireLink:
         self._decoder.stop_stream()
         self.inbox.drop_fragments()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise if it has ended."""
         if self.ending is not None:
             raise ConnectionClosed(self.ending)
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 
 from ..connection import AioBase
-from ..errors import ConnectionClosed
 from ..link.base import Frames
 from .backend import Position
 from .member import Member, Outcome, Overflow, write_all
@@ -210,13 +209,11 @@ def check_open(ws: AioBase) -> None:
     Raises:
         TypeError: It is no connection of ours.
         ConnectionClosed: It has ended.
+        WebSocketRuntimeError: It was never opened.
     """
     if not isinstance(ws, AioBase):
         raise TypeError(
             f"join() takes an AioServer or AioClient, not {type(ws).__name__}; "
             f"AioServer.accept(asgi=...) makes one of a WebSocket of ASGI"
         )
-    ending = ws._link.ending
-    if ending is not None:
-        raise ConnectionClosed(ending)
-    ws._link.flush()  # refuses a connection that was never opened
+    ws._link.check_open()

@@ -448,7 +448,7 @@ class _AppLink:
         opcode, payload = encode(data)
         async with self._turn:
             await self.writable()
-            self._check_open()
+            self.check_open()
             self._put(opcode, payload)
 
     def _put(self, opcode: int, payload: bytes) -> None:
@@ -468,7 +468,7 @@ class _AppLink:
         pieces: list[tuple[int, bytes]] = []
         async with Pieces(fragments, self._close_timeout) as given:
             async for piece in given:
-                self._check_open()
+                self.check_open()
                 pieces.append(encode(piece))
                 if pieces[-1][0] != pieces[0][0]:
                     raise TypeError("the fragments of a message are all text or all binary")
@@ -478,7 +478,7 @@ class _AppLink:
 
     def write_frames(self, frames: Frames) -> bool:
         """Send a message made once for many; False if the application is behind."""
-        self._check_open()
+        self.check_open()
         if self._full():
             return False
         self._put(frames.opcode, frames.payload)
@@ -494,13 +494,10 @@ class _AppLink:
 
     async def ping(self, timeout: float | None) -> float:
         """A server answers at once, whatever its application does."""
-        self._check_open()
+        self.check_open()
         await asyncio.sleep(0)
         self.latency = 0.0
         return 0.0
-
-    def flush(self) -> None:
-        """Nothing is held back."""
 
     def begin_stream(self) -> None:
         """Give out the next message as a stream, of one piece."""
@@ -555,7 +552,8 @@ class _AppLink:
         self._wake()
         self._closed.set()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise if it has ended."""
         if self.ending is not None:
             raise ConnectionClosed(self.ending)
 
