@@ -21,7 +21,7 @@ from ..protocol.codec import Decoder, Encoder, Event
 from ..protocol.deflate import Agreement
 from ..protocol.frames import Opcode, Ping, Pong, clip_reason, serialize_close
 from ..protocol.octets import ReadBuffer, utf8
-from ..types import Close, CloseCode, Ending, State, Waiting
+from ..types import NOTHING_WAITS, Close, CloseCode, Ending, State, Waiting
 from .base import Data, Fragments, Frames, Pieces, Stats, encode
 from .blocks import blocks_of
 from .closed import Closed
@@ -708,18 +708,23 @@ class WireLink:
     def _waiting(self, ending: Ending) -> Waiting:
         """What waits now, before anybody is woken."""
         now = self._loop.time()
+        # A task in receive() has what came with a Close, but did not run yet.
+        messages = 0 if self.inbox.waiter.reader is not None else len(self.inbox.messages)
         sends = self._sends or []
         pings, ping_seconds = self._keepalive.unanswered()
+        unwritten = self.unwritten()
+        blocked = 0.0 if ending.normal else blocks_of(self._loop).recent(now)
+        if not (messages or sends or unwritten or pings or blocked):
+            return NOTHING_WAITS
         return Waiting(
-            # A task in receive() has what came with a Close, but did not run yet.
-            messages=0 if self.inbox.waiter.reader is not None else len(self.inbox.messages),
+            messages=messages,
             sends=len(sends),
             send_bytes=sum([size for size, _ in sends]),
             send_seconds=now - sends[0][1] if sends else 0.0,
-            transport_bytes=self.unwritten(),
+            transport_bytes=unwritten,
             pings=pings,
             ping_seconds=ping_seconds,
-            blocked=0.0 if ending.normal else blocks_of(self._loop).recent(now),
+            blocked=blocked,
         )
 
     def _arm(self, delay: float) -> None:
