@@ -45,6 +45,9 @@ UNSET = Unset()
 #: Whether this is a cleanup, or something that it called.
 CLEANING: ContextVar[bool] = ContextVar("simplews.cleaning", default=False)
 
+_NO_HEADERS = Headers()
+_NORMAL = Close(CloseCode.NORMAL_CLOSURE)
+
 Cleanup = Callable[[], Awaitable[object] | None]
 M = TypeVar("M", str, bytes)
 
@@ -78,7 +81,7 @@ class AioBase:
         self.ping_interval: float | None = options.ping_interval
         self.max_message_size: int | None = options.max_message_size
         self.subprotocol = None
-        self.headers = Headers()
+        self.headers = _NO_HEADERS
         self._cleanups: list[Cleanup] = []
         self._cleaning: asyncio.Task[None] | None = None
         self._stream: object = None  # stands for the message that is read in pieces
@@ -101,7 +104,7 @@ class AioBase:
         """One INFO line for the whole connection: how long, how much, who ended it and why."""
         assert self._opened is not None
         self._age = time.monotonic() - self._opened
-        logger = self._options.logger.getChild(side)
+        logger = _logger_of(self._options.logger, side)
         if logger.isEnabledFor(logging.INFO):
             stats = self.stats
             logger.info(
@@ -622,6 +625,12 @@ class AioBase:
         return f"<{type(self).__name__} {self.connection_state.name} {self.remote_address}>"
 
 
+@functools.lru_cache(maxsize=32)
+def _logger_of(logger: logging.Logger, side: str) -> logging.Logger:
+    """Its child; to ask for that takes a lock, and a tenth of the end of a connection."""
+    return logger.getChild(side)
+
+
 async def run_cleanups(functions: list[Cleanup], logger: logging.Logger) -> None:
     """Call every one of *functions*, those that are added meanwhile too; empties the list."""
     CLEANING.set(True)
@@ -655,6 +664,8 @@ def check_mode(mode: str) -> None:
 
 def _close_frame(code: int | str | None, reason: str | int | None, message: str | None) -> Close:
     """Sort the arguments of `AioBase.close`: a number is the code, a text the reason."""
+    if code is None and reason is None and message is None:
+        return _NORMAL
     values = [value for value in (code, reason, message) if value is not None]
     codes = [value for value in values if isinstance(value, int)]
     texts = [value for value in values if isinstance(value, str)]

@@ -1,4 +1,4 @@
-"""The standalone server: HTTP/1.1 opening handshakes on asyncio streams."""
+"""The standalone server: clients that arrive, their opening handshakes, and their handlers."""
 
 from __future__ import annotations
 
@@ -15,29 +15,19 @@ import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Unpack, cast, overload
+from typing import Any, Unpack, overload
 
 from .errors import ConnectionClosed, WebSocketRuntimeError
 from .lifespan import Lifespan
+from .link.arrival import Arrival, TooLate, over_tls
 from .link.blocks import blocks_of
 from .link.options import OptionArgs
-from .link.sources import (
-    TOO_SLOW,
-    Gone,
-    Streams,
-    StreamSource,
-    answer,
-    no_delay,
-    read_request,
-    refuse,
-    streams_over_tls,
-)
-from .link.transports import can_secure, start_server, start_unix_server
+from .link.sources import TOO_SLOW, Gone, no_delay
+from .link.transports import can_secure, create_server, create_unix_server
 from .link.waiter import Driven
 from .origins import Origins, check_origin, check_rules
 from .protocol.frames import check_close
 from .protocol.handshake import (
-    MAX_HEAD,
     Refusal,
     check_upgrade,
     is_upgrade,
@@ -110,8 +100,10 @@ class Server:
         self._base_logger = base
         self._logger: logging.Logger = base.getChild("server")
         self._servers: list[asyncio.Server] = []
+        # Clients whose request has not come, tasks that open or refuse, and all tasks.
+        self._arrivals: set[Arrival] = set()
+        self._opening: dict[asyncio.Task[None], Arrival] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._opening: set[asyncio.Task[None]] = set()
         self._secures = False
         self._refused = 0
         self._path_status: os.stat_result | None = None
@@ -154,7 +146,7 @@ class Server:
     async def _listen(self) -> None:
         self._tally.blocks = blocks_of(asyncio.get_running_loop())
         secure = self._ssl is not None
-        args: dict[str, Any] = {"limit": MAX_HEAD, "backlog": 1024, "secure": secure}
+        args: dict[str, Any] = {"backlog": 1024, "secure": secure}
         if secure:
             # A TLS handshake of ours counts as a connection and ends with the
             # server. uvloop reads before it lets us begin one, so it does its own.
@@ -162,8 +154,9 @@ class Server:
             if not self._secures:
                 args["ssl"] = self._ssl
                 args["ssl_handshake_timeout"] = self._open_timeout
+        factory = self._arrival
         if self._path is not None:
-            self._servers = [await start_unix_server(self._connected, self._path, **args)]
+            self._servers = [await create_unix_server(factory, self._path, **args)]
             self._path_status = os.stat(self._path)
         elif self._sock is not None:
             socks = [self._sock] if isinstance(self._sock, socket.socket) else self._sock
@@ -171,12 +164,12 @@ class Server:
             # their part. The kernel's queue is as long as ever.
             args["backlog"] = 8
             for listener in socks:
-                self._servers.append(await start_server(self._connected, sock=listener, **args))
+                # What is accepted inherits it.
+                no_delay(listener)
+                self._servers.append(await create_server(factory, sock=listener, **args))
                 listener.listen(1024)
         else:
-            self._servers = [
-                await start_server(self._connected, host=self._host, port=self._port, **args)
-            ]
+            self._servers = [await create_server(factory, host=self._host, port=self._port, **args)]
         for listener in self.sockets:
             self._logger.info("listening on %s", listener.getsockname())
 
@@ -235,6 +228,9 @@ class Server:
             server.close()
         closings = [asyncio.ensure_future(ws.close(code, reason)) for ws in self._connections]
         # Whoever has not finished the opening handshake gets no more time for it.
+        for arrival in self._arrivals:
+            arrival.abort()
+        self._arrivals.clear()
         for task in self._opening:
             task.cancel()
         if closings:
@@ -299,6 +295,8 @@ class Server:
                 if self._closing is not None:
                     break
                 group.create_task(ws.close(CloseCode.SERVICE_RESTART))
+        for arrival in list(self._arrivals):
+            arrival.ask()  # the last ones are waited for
         if self._opening and self._closing is None:
             await asyncio.wait(set(self._opening), timeout=_LAST_OPENINGS)
         await self.close(CloseCode.SERVICE_RESTART)
@@ -364,36 +362,54 @@ class Server:
         Messages cost nothing for it; asking costs about a microsecond for every open
         connection, which counts its own.
         """
-        return self._tally.stats(len(self._opening) - self._refused, self._connections)
+        opening = len(self._arrivals) + len(self._opening) - self._refused
+        return self._tally.stats(opening, self._connections)
 
     # ----------------------------------------------------- a connection's way
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A client has connected: everything else happens in a task of its own."""
+    def _arrival(self) -> Arrival:
+        """What a transport is to tell of a client that connects."""
+        return Arrival(self._connected, self._asked)
+
+    def _connected(self, arrival: Arrival) -> None:
+        """A client has connected: until its request is there it costs no task."""
         if self._closing is not None:
-            writer.transport.abort()
+            arrival.abort()
             return
+        self._arrivals.add(arrival)
+        arrival.excess = self._full
+        arrival.expect(self._open_timeout)
         if self._secures:
             # What comes now is not ours to read.
-            cast(asyncio.Transport, writer.transport).pause_reading()
-        no_delay(writer.get_extra_info("socket"))
-        task = asyncio.get_running_loop().create_task(self._serve((reader, writer)))
+            assert arrival.transport is not None
+            arrival.transport.pause_reading()
+            arrival.ask()
+        elif arrival.excess:
+            arrival.ask()
+
+    def _asked(self, arrival: Arrival) -> None:
+        """The client is to be answered: everything else happens in a task of its own."""
+        self._arrivals.discard(arrival)
+        task = asyncio.get_running_loop().create_task(self._serve(arrival))
         self._tasks.add(task)
-        self._opening.add(task)
+        self._opening[task] = arrival
         task.add_done_callback(self._served)
 
     def _served(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._opening.discard(task)
+        arrival = self._opening.pop(task, None)
+        if arrival is not None:
+            arrival.abort()  # it was answered; or its task was cancelled before it began
 
-    async def _serve(self, streams: Streams) -> None:
+    async def _serve(self, arrival: Arrival) -> None:
         """
         A connection's whole life: open it, run the application's handler, close it.
 
         The opening is a call of its own so that nothing of it is held while the
-        handler runs, perhaps for days. *streams* are: see `streams_over_tls`.
+        handler runs, perhaps for days.
         """
-        opened = await self._opened(streams)
+        opened = await self._opened(arrival)
+        del arrival
         if opened is None:
             return
         ws, handler = opened
@@ -424,74 +440,75 @@ class Server:
                 self._connections.discard(ws)
                 self._tally.done(ws)
 
-    async def _opened(self, accepted: Streams) -> tuple[AioServer, Handler] | None:
+    async def _opened(self, arrival: Arrival) -> tuple[AioServer, Handler] | None:
         """Open a WebSocket; or None when the client has had another answer, or none."""
-        streams = accepted
-        peer = accepted[1].get_extra_info("peername")
-        deadline = asyncio.timeout(self._open_timeout)
+        source = arrival
+        assert arrival.transport is not None
+        peer = arrival.transport.get_extra_info("peername")
         try:
-            async with deadline:
+            with arrival:
                 if self._secures:
                     assert self._ssl is not None
-                    streams = await streams_over_tls(accepted, self._ssl)
-                opened = await self._open(streams)
+                    source = await over_tls(arrival, self._ssl)
+                opened = await self._open(source, arrival.excess)
         except Refusal as exc:
             self._logger.info("%s refused: %s", peer, exc)
-            await self._refuse(streams, exc.response)
+            await self._refuse(source, exc.response)
             return None
         except Gone as exc:
             self._tally.left += 1
             self._logger.info("%s opened no WebSocket: %s", peer, exc)
-            streams[1].transport.abort()
+            source.abort()
             return None
-        except Exception as exc:
-            if deadline.expired() and isinstance(exc, TimeoutError):
-                self._tally.timeouts += 1
-                self._logger.info("%s was not open within %s s", peer, self._open_timeout)
-                await self._refuse(streams, TOO_SLOW)
-            else:
-                self._logger.exception("the opening handshake of %s failed", peer)
-                await self._refuse(streams, Response(500, {}, "500 Internal Server Error\n"))
+        except TooLate:
+            self._tally.timeouts += 1
+            self._logger.info("%s was not open within %s s", peer, self._open_timeout)
+            await self._refuse(source, TOO_SLOW)
+            return None
+        except Exception:
+            self._logger.exception("the opening handshake of %s failed", peer)
+            await self._refuse(source, Response(500, {}, "500 Internal Server Error\n"))
             return None
         except BaseException:
-            streams[1].transport.abort()
+            source.abort()
             raise
         if isinstance(opened, bytes):
             self._tally.answers += 1
-            await answer(streams, opened)
+            await source.answer(opened)
             return None
         task = asyncio.current_task()
         assert task is not None
-        self._opening.discard(task)
+        del self._opening[task]
         return opened
 
-    async def _open(self, streams: Streams) -> tuple[AioServer, Handler] | bytes:
+    async def _open(self, source: Arrival, excess: bool) -> tuple[AioServer, Handler] | bytes:
         """Read the request and open; or the answer to a plain HTTP request."""
-        if self._closing is not None or self._full:
+        if self._closing is not None or excess:
             raise Refusal(503, "the server is full, try again later", [("Retry-After", "5")])
-        request, early = await read_request(*streams)
+        request = await source.request()
         if self._http is not None and not is_upgrade(request):
             return await self._answer_http(request, self._http)
         handler = self._route(request)
         check_upgrade(request)
         check_origin(request, self._origins, guard_cookies=True)
         ws = self._connection(request, **self._options)
-        await ws._open(StreamSource(streams, request, early), self._extra_headers)
+        await ws._open(source, self._extra_headers)
         return ws, handler
 
-    async def _refuse(self, streams: Streams, response: Response) -> None:
+    async def _refuse(self, source: Arrival, response: Response) -> None:
         """Refuse a client; while it lingers it takes nobody's place."""
         self._refused += 1
         self._tally.refused[response.status] += 1
         try:
-            await refuse(streams, response)
+            await source.refuse(response)
         finally:
             self._refused -= 1
 
     @property
     def _full(self) -> bool:
         most = self._max_connections
-        return most is not None and len(self._tasks) - self._refused > most
+        taken = len(self._arrivals) + len(self._tasks) - self._refused
+        return most is not None and taken > most
 
     def _route(self, request: HandshakeRequest) -> Handler:
         handler = self._routes.get(None) or self._routes.get(request.path)

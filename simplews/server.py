@@ -229,7 +229,9 @@ class AioServer(AioBase):
             self.subprotocol = source.subprotocol
         else:
             choice = self.choose_subprotocol(self.request)
-            self.subprotocol = await choice if inspect.isawaitable(choice) else choice
+            if choice is not None:  # to look closer takes 1 µs
+                choice = await choice if inspect.isawaitable(choice) else choice
+            self.subprotocol = choice
             check_answer(self.request, self.subprotocol, extra_headers)
         link = await source.open(self.request, self.subprotocol, extra_headers, self._options)
         self.response = source.response

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from wsproto.frame_protocol import CloseReason as CloseCode
@@ -15,6 +15,8 @@ from wsproto.frame_protocol import CloseReason as CloseCode
 from .errors import ProtocolError
 
 __all__ = [
+    "NOTHING_WAITS",
+    "SHARED_NAMES",
     "URL",
     "BinaryMessage",
     "Close",
@@ -182,6 +184,9 @@ class Waiting:
         return text
 
 
+#: Nearly always; to make another one takes 2 µs.
+NOTHING_WAITS = Waiting()
+
 # Seconds for which a ping is just on its way.
 _SLOW = 1.0
 
@@ -223,7 +228,7 @@ class Ending:
     why: str = ""
     cause: BaseException | None = None
     delegated: bool = False
-    waiting: Waiting = Waiting()
+    waiting: Waiting = NOTHING_WAITS
 
     def found(self, close: Close) -> None:
         """The peer's Close turned up among what came before the connection was lost."""
@@ -387,7 +392,7 @@ class MultiMap(Mapping[str, str]):
         key = self._key(name)
         if key not in self._index:
             return []
-        if not self.repeats:
+        if len(self._index) == len(self._pairs):  # no name repeats
             return [self._index[key]]
         return [value for other, value in self._pairs if self._key(other) == key]
 
@@ -418,12 +423,8 @@ _USUAL_NAMES = {
     for usual in names
     for name in (usual, usual.lower())
 }
-_SHARED_NAMES = {name: name for name in _USUAL_NAMES}
-
-
-def shared_name(name: str) -> str:
-    """*name*, the same object every time if it is a usual one."""
-    return _SHARED_NAMES.get(name, name)
+#: The usual names, each the same object every time that it is looked up.
+SHARED_NAMES = {name: name for name in _USUAL_NAMES}
 
 
 class Headers(MultiMap):
@@ -431,9 +432,22 @@ class Headers(MultiMap):
 
     __slots__ = ()
 
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        # Every connection makes one: without the calls it takes half the time.
+        self._pairs = tuple(pairs)
+        self._index = {}
+        for name, value in self._pairs:
+            self._index.setdefault(_USUAL_NAMES.get(name) or name.lower(), value)
+
     @staticmethod
     def _key(name: str) -> str:
         return _USUAL_NAMES.get(name) or name.lower()
+
+    if not TYPE_CHECKING:  # it has the types of Mapping's, which raises and catches a KeyError
+
+        def get(self, key, default=None):
+            """The first value of *key*, or *default*."""
+            return self._index.get(_USUAL_NAMES.get(key) or key.lower(), default)
 
 
 # ----------------------------------------------------------------------- URL

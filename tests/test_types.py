@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from simplews.errors import ProtocolError
 from simplews.types import (
     _USUAL_NAMES,
+    SHARED_NAMES,
     URL,
     BinaryMessage,
     Close,
@@ -28,7 +29,6 @@ from simplews.types import (
     State,
     TextMessage,
     header_pairs,
-    shared_name,
 )
 
 # -------------------------------------------------------------------- messages
@@ -434,4 +434,4 @@ def test_usual_names_of_header_fields_are_as_good_as_any_other() -> None:
         assert headers[name.lower()] == headers[name.upper()] == "1"
         assert headers.getlist(name) == ["1", "3"]
         assert headers.repeats
-        assert shared_name(name) == name
+        assert SHARED_NAMES.get(name, name) == name

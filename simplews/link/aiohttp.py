@@ -26,7 +26,6 @@ from typing import Any
 
 from ..errors import ConnectionClosed, ConnectionError, WebSocketRuntimeError
 from ..protocol.handshake import (
-    MAX_HEAD,
     Refusal,
     accept_request,
     check_response,
@@ -36,7 +35,7 @@ from ..protocol.handshake import (
 from ..types import Close, CloseCode, HandshakeRequest, Headers, Response, State
 from .base import Link
 from .options import Options
-from .sources import Gone, Streams, no_delay
+from .sources import Gone, no_delay
 from .wire import WireLink
 
 __all__ = ["AiohttpSource"]
@@ -118,14 +117,12 @@ class AiohttpSource:
         answer = self._answered(response)
         if self._request.transport is None:
             raise Gone("it left during the handshake")
-        (reader, writer), early = _take_transport(self._request)
-        link = await WireLink.take_over(
-            reader,
-            writer,
+        link = WireLink.begin(
+            self._request.transport,
             server=True,
             options=options,
             agreement=accepted.agreement,
-            early=early,
+            early=_rest_of(self._request),
         )
         response.simplews_link = link
         answer.opened(link)
@@ -182,20 +179,12 @@ def _sent(value: str) -> str:
         return value  # no text becomes those bytes
 
 
-def _take_transport(request: Any) -> tuple[Streams, bytes]:
-    """The transport of *request* as streams, and the bytes that aiohttp has read from it."""
-    loop = asyncio.get_running_loop()
+def _rest_of(request: Any) -> bytes:
+    """The bytes behind *request* that aiohttp has read."""
     rest = _Rest()
     # aiohttp keeps what comes behind an upgrade for the parser of its successor.
     request.protocol.set_parser(rest)
-    transport = request.transport
-    reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-    transport.set_protocol(protocol)
-    protocol.connection_made(transport)
-    early = bytes(rest.data)
-    rest.data.clear()
-    return (reader, asyncio.StreamWriter(transport, protocol, reader, loop)), early
+    return bytes(rest.data)
 
 
 class _Rest:

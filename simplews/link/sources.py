@@ -39,13 +39,14 @@ __all__ = [
     "StreamSource",
     "Streams",
     "answer",
+    "end_of_head",
+    "ended",
     "no_delay",
     "read_head",
     "read_request",
     "refuse",
     "request_from_headers",
     "streams_of_socket",
-    "streams_over_tls",
     "tunnel_over_tls",
 ]
 
@@ -232,33 +233,12 @@ class _OverTls(asyncio.StreamReaderProtocol):
 
     def eof_received(self) -> bool:
         """
-        The client has gone, perhaps in the same segment in which its handshake ended.
+        The server has gone, perhaps in the same segment in which its handshake ended.
 
         TLS cannot end one side alone; asyncio warns of a protocol that asks for it.
         """
         super().eof_received()
         return False
-
-
-async def streams_over_tls(streams: Streams, context: ssl.SSLContext) -> Streams:
-    """
-    Speak TLS, as the server, on a connection from which nothing has been read.
-
-    Args:
-        streams: The connection; the caller keeps them while the new ones are in
-            use, because a forgotten StreamWriter closes its transport.
-        context: With a certificate.
-
-    Raises:
-        Gone: There was no TLS handshake.
-
-    Cancellation:
-        The connection is closed.
-    """
-    try:
-        return await _over_tls(streams, context)
-    except OSError as exc:
-        raise Gone(f"no TLS handshake: {getattr(exc, 'reason', None) or exc}") from exc
 
 
 async def tunnel_over_tls(
@@ -273,15 +253,6 @@ async def tunnel_over_tls(
     Cancellation:
         The tunnel is closed.
     """
-    secure = await _over_tls(streams, context, server_hostname)
-    assert isinstance(secure[1], Writer)
-    secure[1].beneath = streams
-    return secure
-
-
-async def _over_tls(
-    streams: Streams, context: ssl.SSLContext, server_hostname: str | None = None
-) -> Streams:
     loop = asyncio.get_running_loop()
     beneath = streams[1].transport
     reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
@@ -292,7 +263,9 @@ async def _over_tls(
         beneath.abort()
         raise
     protocol.connection_made(transport)
-    return reader, Writer(transport, protocol, reader, loop)
+    writer = Writer(transport, protocol, reader, loop)
+    writer.beneath = streams
+    return reader, writer
 
 
 def no_delay(sock: Any) -> None:
@@ -338,22 +311,48 @@ async def read_head(
         except OSError as exc:
             raise Gone(str(exc) or type(exc).__name__) from exc
         if not data:
-            raise Gone(f"it left after {len(buffer)} bytes" if buffer else "it left silently")
-        searched = max(0, len(buffer) - 3)
+            raise ended(buffer)
         buffer += data
-        data = b""
-        # RFC 8446 §5.1: a TLS record of a handshake (22) or an alert (21).
-        if buffer[0] in (0x15, 0x16):
-            raise Gone("it speaks TLS on a connection without TLS")
-        if not begins.startswith(buffer[: len(begins)]):
-            raise NotHTTP(f"it sent {bytes(buffer[:40])!r}")
-        end = buffer.find(b"\r\n\r\n", searched) + 4
-        if 4 <= end <= MAX_HEAD:
+        end = end_of_head(buffer, len(data), begins)
+        if end:
             return bytes(buffer[:end]), bytes(buffer[end:])
-        if len(buffer) > MAX_LINE and buffer.find(b"\n", 0, MAX_LINE + 2) < 0:
-            raise Refusal(414, f"first line exceeds {MAX_LINE} bytes")
-        if len(buffer) > MAX_HEAD:
-            raise Refusal(431, f"head exceeds {MAX_HEAD} bytes")
+        data = b""
+
+
+def end_of_head(read: bytes | bytearray, new: int, begins: bytes = b"") -> int:
+    """
+    Look for the end of a head.
+
+    Args:
+        read: What has been read so far; something.
+        new: How many bytes of it, the last ones, have not been looked at.
+        begins: What a head begins with, as far as that is known.
+
+    Returns:
+        The head's length with its empty line; 0 if there is more to read.
+
+    Raises:
+        Gone: The other side speaks TLS or something else.
+        Refusal: 414 or 431, it is too long.
+    """
+    # RFC 8446 §5.1: a TLS record of a handshake (22) or an alert (21).
+    if read[0] in (0x15, 0x16):
+        raise Gone("it speaks TLS on a connection without TLS")
+    if not begins.startswith(read[: len(begins)]):
+        raise NotHTTP(f"it sent {bytes(read[:40])!r}")
+    end = read.find(b"\r\n\r\n", max(0, len(read) - new - 3)) + 4
+    if 4 <= end <= MAX_HEAD:
+        return end
+    if len(read) > MAX_LINE and read.find(b"\n", 0, MAX_LINE + 2) < 0:
+        raise Refusal(414, f"first line exceeds {MAX_LINE} bytes")
+    if len(read) > MAX_HEAD:
+        raise Refusal(431, f"head exceeds {MAX_HEAD} bytes")
+    return 0
+
+
+def ended(read: bytes | bytearray) -> Gone:
+    """The other side has ended the stream before a head was complete; *read* was there."""
+    return Gone(f"it left after {len(read)} bytes" if read else "it left silently")
 
 
 async def read_request(

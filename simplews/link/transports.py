@@ -11,20 +11,22 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
+
+from ..protocol.handshake import MAX_HEAD
 
 __all__ = [
     "Writer",
     "can_secure",
+    "create_server",
+    "create_unix_server",
     "open_connection",
     "secured",
-    "start_server",
-    "start_unix_server",
+    "streams_over",
     "use_transports",
 ]
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 
 # The module aiofastnet, if it is to be used.
 _other: Any = None
@@ -67,38 +69,34 @@ def can_secure() -> bool:
     return on_asyncio or _chosen() is not None
 
 
-async def start_server(connected: Connected, *, secure: bool, **args: Any) -> asyncio.Server:
+async def create_server(
+    factory: Callable[[], asyncio.Protocol], *, secure: bool, **args: Any
+) -> asyncio.Server:
     """
-    ``asyncio.start_server(connected, **args)``.
+    ``loop.create_server(factory, **args)``.
 
     Args:
-        connected: Called for each client.
-        secure: Whether its streams will be `secured`.
+        factory: Makes the protocol of a client.
+        secure: Whether its transport will be `secured`.
         args: ``host`` and ``port``, or ``sock``; and options.
     """
+    loop = asyncio.get_running_loop()
     module = _chosen(secure)
     if module is None:
-        return await asyncio.start_server(connected, **args)
-    loop = asyncio.get_running_loop()
-    limit = args.pop("limit")
-    server: asyncio.Server = await module.create_server(
-        _Quiet(loop), lambda: _Accepted(connected, limit, loop), **args
-    )
+        return await loop.create_server(factory, **args)
+    server: asyncio.Server = await module.create_server(_Quiet(loop), factory, **args)
     return server
 
 
-async def start_unix_server(
-    connected: Connected, path: str, *, secure: bool, **args: Any
+async def create_unix_server(
+    factory: Callable[[], asyncio.Protocol], path: str, *, secure: bool, **args: Any
 ) -> asyncio.Server:
-    """``asyncio.start_unix_server(connected, path, **args)``; see `start_server`."""
+    """``loop.create_unix_server(factory, path, **args)``; see `create_server`."""
+    loop = asyncio.get_running_loop()
     module = _chosen(secure)
     if module is None:
-        return await asyncio.start_unix_server(connected, path, **args)
-    loop = asyncio.get_running_loop()
-    limit = args.pop("limit")
-    server: asyncio.Server = await module.create_unix_server(
-        _Quiet(loop), lambda: _Accepted(connected, limit, loop), path, **args
-    )
+        return await loop.create_unix_server(factory, path, **args)
+    server: asyncio.Server = await module.create_unix_server(_Quiet(loop), factory, path, **args)
     return server
 
 
@@ -167,22 +165,13 @@ class Writer(asyncio.StreamWriter):
                 forgotten()
 
 
-class _Accepted(asyncio.StreamReaderProtocol):
-    """What `asyncio.start_server` gives to a client, with our `Writer`."""
-
-    def __init__(self, connected: Connected, limit: int, loop: asyncio.AbstractEventLoop) -> None:
-        # Without a callback of asyncio's kind, the protocol has it weakly.
-        self._kept: asyncio.StreamReader | None = asyncio.StreamReader(limit, loop)
-        super().__init__(self._kept, loop=loop)
-        self._connected = connected
-        self._on = loop
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        reader, self._kept = self._kept, None
-        assert reader is not None
-        writer = Writer(cast(asyncio.WriteTransport, transport), self, reader, self._on)
-        self._connected(reader, writer)
+def streams_over(transport: asyncio.Transport) -> tuple[Streams, asyncio.StreamReaderProtocol]:
+    """Streams over a transport that had none, and the protocol that feeds them."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    protocol.connection_made(transport)
+    return (reader, Writer(transport, protocol, reader, loop)), protocol
 
 
 class _Quiet:

@@ -23,9 +23,8 @@ cdef class WireLink:
     cdef readonly Inbox inbox
     cdef readonly object task
     cdef object _loop
-    cdef object _reader
-    cdef object _writer
     cdef readonly object _transport
+    cdef object _streams
     cdef object _streams_protocol
     cdef object _peername
     cdef object _sockname

@@ -1,9 +1,9 @@
 """WireLink: a WebSocket over an asyncio transport, after its opening handshake.
 
-The handshake is read from ordinary asyncio streams. Then this class takes the
-transport over as its protocol: bytes go from the transport straight into the
-decoder, with no task and no buffer in between, and what the streams had already
-read is decoded first. One mechanism serves every source that has a transport.
+Somebody else has read the handshake. Then this class takes the transport over as its
+protocol: bytes go from the transport straight into the decoder, with no task and no
+buffer in between, and what was read already is decoded first. One mechanism serves
+every source that has a transport.
 
 Closing is one path. Whoever begins sets `ending`, once, and a deadline; when the
 transport is gone `connection_lost` ends everything that still waits.
@@ -21,7 +21,7 @@ from ..protocol.codec import Decoder, Encoder, Event
 from ..protocol.deflate import Agreement
 from ..protocol.frames import Opcode, Ping, Pong, clip_reason, serialize_close
 from ..protocol.octets import ReadBuffer, utf8
-from ..types import Close, CloseCode, Ending, State, Waiting
+from ..types import NOTHING_WAITS, Close, CloseCode, Ending, State, Waiting
 from .base import Data, Fragments, Frames, Pieces, Stats, encode
 from .blocks import blocks_of
 from .closed import Closed
@@ -29,6 +29,7 @@ from .inbox import Inbox
 from .keepalive import Keepalive
 from .options import Options
 from .outbox import LARGE, Outbox
+from .transports import streams_over
 
 __all__ = ["WireLink"]
 
@@ -66,7 +67,7 @@ _CONTINUATION = int(Opcode.CONTINUATION)
 
 class WireLink:
     """
-    An open WebSocket on a transport. Make it with `take_over`.
+    An open WebSocket on a transport. Make it with `begin` or `take_over`.
 
     Attributes:
         state: OPEN, CLOSING or CLOSED.
@@ -96,15 +97,14 @@ class WireLink:
         "_outbox",
         "_peername",
         "_read_size",
-        "_reader",
         "_reads_in_place",
         "_sends",
         "_server",
         "_shares",
         "_sockname",
+        "_streams",
         "_streams_protocol",
         "_transport",
-        "_writer",
         "ending",
         "heard",
         "inbox",
@@ -114,24 +114,22 @@ class WireLink:
 
     def __init__(
         self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        transport: asyncio.Transport,
         *,
         server: bool,
         options: Options,
         agreement: Agreement | None,
     ) -> None:
         loop = asyncio.get_running_loop()
-        transport = cast(asyncio.Transport, writer.transport)
         self.state = State.OPEN
         self.ending: Ending | None = None
         self.inbox = Inbox(loop, options.marks, self)
         self.task: asyncio.Task[None] | None = None
         self._loop = loop
-        self._reader = reader
-        self._writer = writer
         self._transport = transport
-        self._streams_protocol = transport.get_protocol()
+        # Those that carried the opening handshake; or made when somebody asks for them.
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._streams_protocol: asyncio.StreamReaderProtocol | None = None
         # A TLS transport that is closed does not know them any more.
         self._peername = transport.get_extra_info("peername")
         self._sockname = transport.get_extra_info("sockname")
@@ -194,22 +192,58 @@ class WireLink:
             agreement: What was agreed on compression, or None.
             early: Bytes behind the handshake that were read from *reader*.
         """
-        link = WireProtocol(reader, writer, server=server, options=options, agreement=agreement)
-        await link._begin(early)
+        transport = cast(asyncio.Transport, writer.transport)
+        link = WireProtocol(transport, server=server, options=options, agreement=agreement)
+        await link._begin_behind(reader, writer, early)
         return link
 
-    async def _begin(self, early: bytes) -> None:
-        transport, reader = self._transport, self._reader
-        transport.set_protocol(self)  # type: ignore[arg-type]
-        transport.set_write_buffer_limits(high=self._options.write_limit)
+    async def _begin_behind(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, early: bytes
+    ) -> None:
+        self._streams = reader, writer
+        self._streams_protocol = self._transport.get_protocol()  # type: ignore[assignment]
         # There is no public way to ask a StreamReader with bytes in its buffer
         # whether the end of the stream has come, and it is told only once.
-        at_end = bool(getattr(reader, "_eof", False))
+        over = bool(getattr(reader, "_eof", False))
         error = reader.exception()
         if error is None:
-            if not at_end:
+            if not over:
                 reader.feed_eof()
             early += await reader.read()  # does not wait: the reader is at its end
+        self._begin(early, over, error)
+
+    @classmethod
+    def begin(
+        cls,
+        transport: asyncio.Transport,
+        *,
+        server: bool,
+        options: Options,
+        agreement: Agreement | None,
+        early: bytes = b"",
+        over: bool = False,
+        error: Exception | None = None,
+    ) -> WireLink:
+        """
+        Take over a transport that has no streams.
+
+        Args:
+            transport: What carried the opening handshake.
+            server: Whether we are the server.
+            options: How the connection behaves.
+            agreement: What was agreed on compression, or None.
+            early: Bytes behind the handshake that have been read.
+            over: Whether the peer's side of TCP has ended.
+            error: What broke the transport meanwhile.
+        """
+        link = WireProtocol(transport, server=server, options=options, agreement=agreement)
+        link._begin(early, over, error)
+        return link
+
+    def _begin(self, early: bytes, over: bool, error: Exception | None) -> None:
+        transport = self._transport
+        transport.set_protocol(self)  # type: ignore[arg-type]
+        transport.set_write_buffer_limits(high=self._options.write_limit)
         # Asked before the bytes are read: a Close among them closes the transport,
         # which then says by itself when it is gone.
         lost = error is not None or transport.is_closing()
@@ -218,7 +252,7 @@ class WireLink:
             self.received(early)
         if lost:
             self.connection_lost(error)
-        elif at_end:
+        elif over:
             self.eof_received()
             transport.close()
         elif not self.inbox.paused and not transport.is_reading():
@@ -256,8 +290,16 @@ class WireLink:
 
     @property
     def streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """The streams that carried the opening handshake."""
-        return self._reader, self._writer
+        """The streams that carried the opening handshake, or could have."""
+        if self._streams is None:
+            self._streams, protocol = streams_over(self._transport)
+            self._streams[0].feed_eof()
+            self._streams_protocol = protocol
+            if self._outbox.paused:
+                protocol.pause_writing()
+            if self.state is State.CLOSED:
+                protocol.connection_lost(None)
+        return self._streams
 
     def get_extra_info(self, name: str) -> Any:
         """What the transport knows: ``peername``, ``sockname``, ``ssl_object`` ..."""
@@ -663,18 +705,23 @@ class WireLink:
     def _waiting(self, ending: Ending) -> Waiting:
         """What waits now, before anybody is woken."""
         now = self._loop.time()
+        # A task in receive() has what came with a Close, but did not run yet.
+        messages = 0 if self.inbox.waiter.reader is not None else len(self.inbox.messages)
         sends = self._sends or []
         pings, ping_seconds = self._keepalive.unanswered()
+        unwritten = self.unwritten()
+        blocked = 0.0 if ending.normal else blocks_of(self._loop).recent(now)
+        if not (messages or sends or unwritten or pings or blocked):
+            return NOTHING_WAITS
         return Waiting(
-            # A task in receive() has what came with a Close, but did not run yet.
-            messages=0 if self.inbox.waiter.reader is not None else len(self.inbox.messages),
+            messages=messages,
             sends=len(sends),
             send_bytes=sum([size for size, _ in sends]),
             send_seconds=now - sends[0][1] if sends else 0.0,
-            transport_bytes=self.unwritten(),
+            transport_bytes=unwritten,
             pings=pings,
             ping_seconds=ping_seconds,
-            blocked=0.0 if ending.normal else blocks_of(self._loop).recent(now),
+            blocked=blocked,
         )
 
     def _arm(self, delay: float) -> None:
@@ -706,7 +753,8 @@ class WireLink:
 
     def eof_received(self) -> None:
         """The peer's side of TCP has ended; asyncio closes ours in turn."""
-        self._streams_protocol.eof_received()  # type: ignore[attr-defined]
+        if self._streams_protocol is not None:
+            self._streams_protocol.eof_received()
         if self.ending is None:
             self._end(Ending("lost", why="the peer closed TCP without a Close frame"))
             self._arm(self._options.close_timeout)  # it may not read what we have written
@@ -725,25 +773,28 @@ class WireLink:
         # A TLS transport does not know by itself that it is closed; asyncio's
         # StreamWriter would complain that nobody closed it.
         self._transport.close()
-        # Resolves wsock.wait_closed() and wakes readers of rsock.
-        self._streams_protocol.connection_lost(exc)
-        # asyncio would report an exception that nobody asks the streams for.
-        closed = getattr(self._streams_protocol, "_closed", None)
-        if closed is not None and closed.done() and not closed.cancelled():
-            closed.exception()
+        if self._streams_protocol is not None:
+            # Resolves wsock.wait_closed() and wakes readers of rsock.
+            self._streams_protocol.connection_lost(exc)
+            # asyncio would report an exception that nobody asks the streams for.
+            closed = getattr(self._streams_protocol, "_closed", None)
+            if closed is not None and closed.done() and not closed.cancelled():
+                closed.exception()
         self._closed.set()
 
     def pause_writing(self) -> None:
         """The transport holds more than its high-water mark."""
         self._outbox.pause()
-        self._streams_protocol.pause_writing()
+        if self._streams_protocol is not None:
+            self._streams_protocol.pause_writing()
 
     def resume_writing(self) -> None:
         """The transport holds less than its low-water mark."""
         # The peer reads. Our Ping may be behind a long message that it is busy with.
         self.heard = True
         # First: what the outbox writes now may pause us again, inside this call.
-        self._streams_protocol.resume_writing()
+        if self._streams_protocol is not None:
+            self._streams_protocol.resume_writing()
         self._outbox.resume()
 
 

@@ -12,7 +12,7 @@ from ..client import AioClient
 from ..connection import AioBase
 from ..errors import ConnectionClosed, ConnectionError
 from ..link.options import OptionArgs
-from ..link.sources import Streams, streams_of_socket
+from ..link.sources import Streams, no_delay, streams_of_socket
 from ..serve import Server, serve
 from ..server import AioServer
 from ..types import HeadersLike
@@ -200,8 +200,10 @@ class _Host:
     async def open(self, client: _Joined, sock: socket.socket) -> tuple[AioClient, AioServer]:
         """Both ends, open."""
         if self._server is not None:
-            reader, writer = await streams_of_socket(sock)
-            self._server._connected(reader, writer)
+            sock.setblocking(False)
+            no_delay(sock)
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(self._server._arrival, sock)
             # One behind the other: of a client that is refused there is no server's end.
             ws = await client._open()
             try:

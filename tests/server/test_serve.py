@@ -828,3 +828,127 @@ async def test_closed_while_it_starts() -> None:
     with pytest.raises(WebSocketRuntimeError, match="closed while it started"):
         await starting
     assert not server.sockets
+
+
+# ------------------------------------------------------------- before the request
+
+
+async def test_a_client_costs_no_task_before_its_request_is_there() -> None:
+    """However it is cut; what comes behind it is the first message."""
+    async with serve(echo, "127.0.0.1") as server:
+        peer = await client(server)
+        await until(lambda: server.stats.opening == 1)
+        for position in range(len(REQUEST)):
+            assert not server._tasks
+            await peer.write(REQUEST[position : position + 1])
+            await settled()
+        await peer.write(frame(TEXT, "early"))
+        assert (await peer.head()).startswith(b"HTTP/1.1 101 ")
+        assert await peer.frame() == (TEXT, b"early")
+        assert (server.stats.opening, server.stats.open) == (0, 1)
+        peer.sock.close()
+
+
+async def test_what_comes_while_a_subprotocol_is_chosen_is_bounded_and_kept() -> None:
+    chosen = asyncio.Event()
+
+    class Slow(AioServer):
+        async def choose_subprotocol(self, request: Any) -> None:
+            await chosen.wait()
+
+    async with serve(echo, "127.0.0.1", connection=Slow, compression=None) as server:
+        peer = await client(server)
+        await peer.write(REQUEST)
+        await until(lambda: server._opening)
+        (arrival,) = server._opening.values()
+        writing = asyncio.create_task(peer.write(frame(TEXT, "x" * 50_000) * 40))
+        transport = arrival.transport
+        assert transport is not None
+        await until(lambda: not transport.is_reading())
+        assert len(arrival._early) < 32 * 1024 + 300 * 1024  # and one read more
+        chosen.set()
+        assert (await peer.head()).startswith(b"HTTP/1.1 101 ")
+        for _ in range(40):
+            assert await peer.frame() == (TEXT, b"x" * 50_000)
+        await writing
+        peer.sock.close()
+
+
+async def test_a_choice_that_takes_too_long_is_answered_with_408() -> None:
+    class Stuck(AioServer):
+        async def choose_subprotocol(self, request: Any) -> None:
+            await asyncio.Event().wait()
+
+    async with serve(echo, "127.0.0.1", connection=Stuck, open_timeout=5) as server:
+        peer = await client(server)
+        began = now()
+        await peer.write(REQUEST)
+        assert (await answered(peer)).startswith(b"HTTP/1.1 408 ")
+        assert 4.9 <= now() - began <= 5.1
+        assert server.stats.opening_timeouts == 1
+        peer.sock.close()
+
+
+async def test_a_task_that_is_cancelled_before_it_begins_drops_its_client() -> None:
+    async with serve(echo, "127.0.0.1") as server:
+        create_task = asyncio.get_running_loop().create_task
+        peer = await client(server)
+        await until(lambda: server._arrivals)
+        (arrival,) = server._arrivals
+        arrival.ask()
+        (task,) = server._opening
+        task.cancel()
+        assert await create_task(peer.frame()) is None
+        assert not server._tasks
+        assert server.stats.opening == 0
+        peer.sock.close()
+
+
+async def test_streams_that_are_asked_for_late_know_what_has_happened() -> None:
+    """``rsock`` and ``wsock`` of serve() are made when somebody wants them."""
+    ends: list[AioServer] = []
+
+    async def kept(ws: AioServer) -> None:
+        ends.append(ws)
+        await echo(ws)
+
+    async with serve(kept, "127.0.0.1") as server:
+        async with AioClient.connect(f"ws://127.0.0.1:{server.port}/") as ws:
+            await ws.send("x")
+            await ws.receive()
+            (end,) = ends
+        await end.wait_closed()
+        assert end.rsock is not None
+        assert end.wsock is not None
+        assert end.rsock is end.rsock
+        assert end.rsock.at_eof()
+        assert await end.rsock.read() == b""
+        assert end.wsock.is_closing()
+        await end.wsock.wait_closed()
+
+
+async def test_a_late_wsock_waits_for_a_peer_that_does_not_read() -> None:
+    ends: list[AioServer] = []
+
+    async def kept(ws: AioServer) -> None:
+        ends.append(ws)
+        for _ in range(1000):
+            await ws.send(bytes(100_000))
+
+    async with serve(kept, "127.0.0.1", compression=None) as server:
+        peer = await client(server)
+        await peer.write(REQUEST)
+        await until(lambda: ends and ends[0].stats.bytes_waiting > 65536)
+        await settled()
+        (end,) = ends
+        assert end.wsock is not None
+        draining = asyncio.create_task(end.wsock.drain())
+        closing = asyncio.create_task(end.wsock.wait_closed())
+        await settled()
+        assert not draining.done()
+        end.abort()
+        await asyncio.wait([draining, closing])
+        assert closing.exception() is None
+        with contextlib.suppress(ConnectionError):
+            draining.result()
+        peer.sock.close()
