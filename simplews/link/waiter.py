@@ -186,7 +186,7 @@ class Driven:
 
     To be awaited, at once, by the task that is to run it. A task that is woken asks
     what it waited for whether it failed, and what it waits for next for its loop and a
-    mark, and leaves a new callback there: together a quarter of what a short message
+    mark, and leaves a new callback there: together a fifth of what a short message
     costs. In between, this one sends the coroutine on by itself when the waiter is
     woken. If that ends at the waiter again, the task need not know: it waits for
     the waiter already. Whatever else the coroutine gives or raises is handed to the

@@ -173,7 +173,7 @@ def _split_plain(head: bytes) -> tuple[bytes, list[tuple[str, str]]] | None:
     if line is None:
         return None
     # Each begins at another line end, and none at the last two.
-    fields = _PLAIN_FIELD.findall(text, line.end())
+    fields: list[tuple[str, str]] = _PLAIN_FIELD.findall(text, line.end())
     if len(fields) != ends - 2:
         return None
     shared = SHARED_NAMES.get
