@@ -122,20 +122,17 @@ class StreamSource:
 
     Args:
         streams: Where the request comes from.
-        request: It, if it has been read already; who did answers for its key.
-        early: Bytes behind it that have been read.
     """
 
     response: Any = None
     accepted = False
     subprotocol: str | None = None
 
-    def __init__(
-        self, streams: Streams, request: HandshakeRequest | None = None, early: bytes = b""
-    ) -> None:
+    def __init__(self, streams: Streams) -> None:
         self._streams = streams
-        self._request = request
-        self._early = early
+        # Of a socket it may have been read already; who did answers for its key.
+        self._request: HandshakeRequest | None = None
+        self._early = b""  # what came behind it
 
     async def request(self) -> HandshakeRequest:
         """Read the request."""

@@ -98,4 +98,5 @@ def test_a_loop_that_is_gone_is_not_kept() -> None:
 
 def test_the_logger_is_not_of_a_connection() -> None:
     """It is the loop's block, whoever notices it."""
-    assert logging.getLogger("simplews.loop").parent is logging.getLogger("simplews")
+    above = logging.getLogger("simplews")  # it is a parent only once it exists
+    assert logging.getLogger("simplews.loop").parent is above
