@@ -4,7 +4,7 @@ cimport cython
 
 from ..protocol.octets cimport memory_size, payload_size
 from .inbox cimport Inbox
-from .step cimport Steps, step
+from .step cimport Steps, current_task, step
 from .waiter cimport Waiter
 
 cdef Py_ssize_t _BURST

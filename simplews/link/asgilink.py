@@ -33,8 +33,7 @@ from .blocks import blocks_of
 from .closed import Closed
 from .inbox import Inbox
 from .options import Options
-from .step import DONE, Steps, step
-from .waiter import current_task
+from .step import DONE, Steps, current_task, step
 
 __all__ = ["ASGILink", "address", "close_event", "says_gone"]
 

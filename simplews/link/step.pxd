@@ -1,5 +1,8 @@
 # What compiled modules take from step.pyx.
 
+cpdef object current_task(object loop)
+cpdef object enter_task(object loop, object task)
+cpdef object leave_task(object loop, object task)
 cpdef object step(object coroutine)
 
 

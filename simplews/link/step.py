@@ -7,10 +7,20 @@ all, which the server's send() seldom does, and `Steps` awaits one after the oth
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from asyncio.tasks import _enter_task as enter_task
+from asyncio.tasks import _leave_task as leave_task
 from collections.abc import Coroutine
 from typing import Any
 
-__all__ = ["DONE", "Steps", "step"]
+__all__ = ["DONE", "Steps", "current_task", "enter_task", "leave_task", "step"]
+
+if sys.version_info >= (3, 12):
+    from asyncio import current_task
+else:
+    # It is a Python function there, and each of two calls a twentieth of an echo.
+    current_task = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
 
 #: What `step` returns for a coroutine that has ended.
 DONE: Any = object()

@@ -1,6 +1,9 @@
 # cython: language_level=3
 """Coroutines step by step: ``step.py`` explains it."""
 
+import asyncio
+import sys
+
 from cpython.ref cimport Py_DECREF, PyObject
 
 cdef extern from "Python.h":
@@ -9,6 +12,30 @@ cdef extern from "Python.h":
     int PyIter_Send(object iterator, object value, PyObject **result) except -1
 
 DONE = object()
+
+# Which task runs on each loop. From Python 3.12 on that is not in a dictionary any more.
+cdef dict _current = None if sys.version_info >= (3, 12) else asyncio.tasks._current_tasks
+cdef object _current_task = asyncio.current_task
+cdef object _enter_task = asyncio.tasks._enter_task
+cdef object _leave_task = asyncio.tasks._leave_task
+
+
+cpdef object current_task(loop):
+    return _current_task(loop) if _current is None else _current.get(loop)
+
+
+cpdef object enter_task(loop, task):
+    if _current is None:
+        _enter_task(loop, task)
+    else:  # nobody is there: the caller has just asked
+        _current[loop] = task
+
+
+cpdef object leave_task(loop, task):
+    if _current is None:
+        _leave_task(loop, task)
+    else:
+        del _current[loop]
 
 
 cpdef object step(object coroutine):

@@ -1,5 +1,10 @@
 # The types with which Cython compiles waiter.py.
 
+from .step cimport current_task, enter_task, leave_task
+
+cdef class Driven
+
+
 cdef class Waiter:
     cdef public object reader
     cdef public bint _asyncio_future_blocking

@@ -9,19 +9,13 @@ even without its task.
 from __future__ import annotations
 
 import asyncio
-import sys
-from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
-__all__ = ["Driven", "Waiter", "current_task"]
+from .step import current_task, enter_task, leave_task
 
-if sys.version_info >= (3, 12):
-    from asyncio import current_task
-else:
-    # It is a Python function there, and each of two calls a twentieth of an echo.
-    current_task = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
+__all__ = ["Driven", "Waiter"]
 
 
 class Waiter:
@@ -308,7 +302,7 @@ class Driven:
             self._run = context.run
         given = error = None
         task: Any = waiter.reader
-        _enter_task(self._loop, task)
+        enter_task(self._loop, task)
         self.task = task
         try:
             given = self._run(self._send, None)
@@ -318,7 +312,7 @@ class Driven:
             error = exc
         finally:
             self.task = None
-            _leave_task(self._loop, task)
+            leave_task(self._loop, task)
         if given is waiter and not self._asked:
             waiter.still_waits(callback, context)
         else:

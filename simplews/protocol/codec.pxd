@@ -2,7 +2,7 @@
 
 cimport cython
 
-from .octets cimport Assembly, ReadBuffer, apply_mask, binary, memory_size, new_key, sealed, text
+from .octets cimport Assembly, ReadBuffer, apply_mask, binary, joined, memory_size, new_key, sealed, text
 
 cdef Py_ssize_t _NO_LIMIT
 cdef Py_ssize_t _LONG
@@ -21,13 +21,13 @@ cdef class Decoder:
     cdef public Py_ssize_t size
     cdef public Py_ssize_t frames
     cdef readonly bint done
+    cdef readonly bint pending
     cdef readonly object failure
     cdef bint _server
     cdef Py_ssize_t _limit
     cdef Py_ssize_t _inflate_limit
     cdef object _inflater
     cdef bytes _rest
-    cdef bint _stopped
     cdef bint _in_frame
     cdef bint _fin
     cdef Py_ssize_t _left

@@ -26,6 +26,7 @@ from .octets import (
     ReadBuffer,
     apply_mask,
     binary,
+    joined,
     memory_size,
     new_key,
     sealed,
@@ -71,6 +72,8 @@ class Decoder:
     Attributes:
         failure: The rule that the peer broke, or None.
         done: True after a Close or a failure: nothing more is read.
+        pending: Whether *budget* or *most* stopped `feed`, and ``feed(b"")`` might get
+            further.
         size: Bytes of memory that all messages appended so far take, overhead
             included; the caller takes it away.
         frames: Control frames and fragments so far, which cost time though they
@@ -98,13 +101,13 @@ class Decoder:
         "_rest",
         "_server",
         "_small",
-        "_stopped",
         "_streaming",
         "_text",
         "_total",
         "done",
         "failure",
         "frames",
+        "pending",
         "size",
     )
 
@@ -116,6 +119,7 @@ class Decoder:
     ) -> None:
         self.failure: ProtocolError | None = None
         self.done = False
+        self.pending = False
         self.size = 0
         self.frames = 0
         self._server = server
@@ -123,7 +127,6 @@ class Decoder:
         self._inflate_limit = INFLATE_LIMIT if max_message_size is None else max_message_size
         self._inflater = None if agreement is None else Inflater(agreement)
         self._rest = b""
-        self._stopped = False  # because of *budget* or *most*, with input left
         # the frame being read, once its header is there
         self._in_frame = False
         self._fin = False
@@ -145,11 +148,6 @@ class Decoder:
         self._dropping = False
         self._deaf = False
         self._busy = False  # a message has begun, is to be a stream, or not wanted
-
-    @property
-    def pending(self) -> bool:
-        """Whether *budget* or *most* stopped `feed`, and ``feed(b"")`` might get further."""
-        return self._stopped and not self.done
 
     @property
     def in_message(self) -> bool:
@@ -211,7 +209,7 @@ class Decoder:
         budget: int,
         most: int,
     ) -> bool:
-        self._stopped = False
+        self.pending = False
         try:
             position = self._read(data, end, messages, events, budget, most)
         except ProtocolError as exc:
@@ -220,8 +218,8 @@ class Decoder:
             return False
         if position < end and not self.done:
             self._rest = data[position:end]
-            self._stopped = self.size > budget or len(messages) >= most
-        return self._stopped
+            self.pending = self.size > budget or len(messages) >= most
+        return self.pending
 
     def room(self) -> memoryview | None:
         """
@@ -567,6 +565,7 @@ class Decoder:
     def stop(self) -> None:
         """Read nothing more."""
         self.done = True
+        self.pending = False
         self._rest = b""
         self._forget()
 
@@ -685,7 +684,7 @@ class Encoder:
             head = _head(opcode, length, True, False, self._mask_bit)
         if self.masks:
             return sealed(head, new_key(), payload)
-        return head + payload
+        return joined(head, payload)
 
     def frame(
         self, opcode: int, payload: bytes, final: bool = True, compressed: bool = False
@@ -694,7 +693,7 @@ class Encoder:
         head = _head(opcode, len(payload), final, compressed, self._mask_bit)
         if self.masks:
             return sealed(head, new_key(), payload)
-        return head + payload
+        return joined(head, payload)
 
     def head(
         self, opcode: int, length: int, final: bool = True, compressed: bool = False

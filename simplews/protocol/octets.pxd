@@ -27,6 +27,7 @@ cdef class ReadBuffer:
 cpdef bytes binary(const unsigned char *data, Py_ssize_t start, Py_ssize_t stop, bint masked)
 cpdef str text(const unsigned char *data, Py_ssize_t start, Py_ssize_t stop, bint masked)
 cpdef bytes apply_mask(data, bytes key)
+cpdef bytes joined(bytes head, payload)
 cpdef bytes sealed(bytes head, bytes key, payload)
 cpdef bytes utf8(data)
 cpdef Py_ssize_t payload_size(data) except -1

@@ -289,6 +289,21 @@ cpdef bytes apply_mask(data, bytes key):
     return masked
 
 
+cpdef bytes joined(bytes head, payload):
+    cdef Py_ssize_t before = PyBytes_GET_SIZE(head)
+    cdef Py_ssize_t size
+    cdef bytes frame
+    cdef char *at
+    if not isinstance(payload, bytes):
+        raise TypeError(f"a payload is bytes, not {type(payload).__name__}")
+    size = PyBytes_GET_SIZE(payload)
+    frame = PyBytes_FromStringAndSize(NULL, before + size)
+    at = PyBytes_AS_STRING(frame)
+    memcpy(at, PyBytes_AS_STRING(head), before)
+    memcpy(at + before, PyBytes_AS_STRING(payload), size)
+    return frame
+
+
 cpdef bytes sealed(bytes head, bytes key, payload):
     cdef Py_ssize_t before = PyBytes_GET_SIZE(head)
     cdef Py_ssize_t size

@@ -154,7 +154,7 @@ class Run:
             self.say(await asyncio.shield(self.child(body)))
         elif name == "group":
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.block(body), name="in a group")
+                self.children.append(group.create_task(self.block(body), name="in a group"))
                 await self.block(other)
         elif name == "wait_for":
             await asyncio.wait_for(self.block(body), 60)
@@ -188,6 +188,9 @@ class Run:
                 self.waiter.expire()
             elif event == "cancel":
                 self.task.cancel(f"from outside in {self.turn}")
+        if self.turn > 60:
+            for child in self.children:  # one that ignores the first holds its group up
+                child.cancel()
         if not self.task.done() and self.turn < 200:
             self.loop.call_soon(self.step)
 
@@ -197,10 +200,11 @@ class Run:
         await asyncio.wait([self.task])
         self.log.append("cancelled" if self.task.cancelled() else repr(self.task.exception()))
         others = asyncio.all_tasks() - {asyncio.current_task()}
-        for other in others:
-            other.cancel()
         if others:
-            await asyncio.wait(others)
+            while not all(other.done() for other in others):
+                for other in others:
+                    other.cancel()
+                await asyncio.sleep(0)
             self.log += sorted(f"{name_of(t)} {t.cancelled() or t.exception()!r}" for t in others)
         assert self.waiter.reader is None
         return self.log
