@@ -24,6 +24,7 @@ MODULES = {
     "simplews.link.outbox": "simplews/link/outbox.py",
     "simplews.link.wire": "simplews/link/wire.py",
     "simplews.link.step": "simplews/link/step.pyx",
+    "simplews.link.talk": "simplews/link/talk.pyx",
     "simplews.link.asgilink": "simplews/link/asgilink.py",
     "simplews.rooms.member": "simplews/rooms/member.py",
 }

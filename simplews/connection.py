@@ -7,14 +7,15 @@ import functools
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
 
 from .errors import ConnectionClosed, UnexpectedMessage, WebSocketRuntimeError
-from .link.base import Data, Fragments, Link, Stats
-from .link.options import Options
+from .link.base import Data, Link, Stats, send_later
+from .link.options import UNSET, Options, Unset
+from .link.talk import SHORTCUTS, Messages, Talk
 from .link.unopened import Unopened
 from .payloads import Dialect, dump_json, dump_typed, load_json, load_typed
 from .protocol.frames import Fragment, check_close
@@ -32,16 +33,6 @@ __all__ = [
 ]
 
 
-class Unset:
-    """The type of `UNSET`."""
-
-    def __repr__(self) -> str:
-        return "<receive_timeout>"
-
-
-#: "The argument was left out", where None has a meaning of its own.
-UNSET = Unset()
-
 #: Whether this is a cleanup, or something that it called.
 CLEANING: ContextVar[bool] = ContextVar("simplews.cleaning", default=False)
 
@@ -52,7 +43,7 @@ Cleanup = Callable[[], Awaitable[object] | None]
 M = TypeVar("M", str, bytes)
 
 
-class AioBase:
+class AioBase(Talk):
     """
     An open WebSocket; `AioServer` and `AioClient` are its two ends.
 
@@ -85,17 +76,11 @@ class AioBase:
         self._cleanups: list[Cleanup] = []
         self._cleaning: asyncio.Task[None] | None = None
         self._stream: object = None  # stands for the message that is read in pieces
-        self._link = cast(Link, Unopened(type(self).__name__))
-        self._inbox = self._link.inbox
-        self._messages = self._inbox.messages
-        self._wait = self._link.wait
+        self._carry(cast(Link, Unopened(type(self).__name__)))
 
     def _attach(self, link: Link, side: str) -> None:
         """The opening handshake is done: *link* carries the messages from here on."""
-        self._link = link
-        self._inbox = link.inbox
-        self._messages = link.inbox.messages
-        self._wait = link.wait
+        self._carry(link)
         self._opened = time.monotonic()
         link.on_closed(functools.partial(self._log_life, side))
         link.on_closed(self._closed)
@@ -155,18 +140,8 @@ class AioBase:
         """
         link = self._link
         message: Any = data
-        if link.send_nowait(message, compress):
-            return
-        if isinstance(message, (str, bytes, bytearray, memoryview)):
-            await link.send(message, compress)
-        elif isinstance(message, (Iterable, AsyncIterable)) and not isinstance(message, Mapping):
-            await link.send_fragments(cast(Fragments, message), compress)
-        else:
-            raise TypeError(
-                f"send() takes str (text), bytes, bytearray or memoryview (binary), or an "
-                f"iterable of those (fragments), not {type(message).__name__}"
-                + ("; use send_json()" if isinstance(message, Mapping) else "")
-            )
+        if not link.send_nowait(message, compress):
+            await send_later(link, message, compress)
 
     async def receive(self, timeout: float | Unset | None = UNSET) -> str | bytes | None:
         """
@@ -266,6 +241,8 @@ class AioBase:
         A normal end (1000, 1001, or a Close without a code) ends the loop;
         anything else raises `ConnectionClosed`, as `exception` tells too.
         """
+        if Messages is not None and type(self).receive is AioBase.receive:
+            return Messages(self)
         return self._iterate()
 
     async def _iterate(self) -> AsyncIterator[TextMessage | BinaryMessage]:
@@ -623,6 +600,10 @@ class AioBase:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.connection_state.name} {self.remote_address}>"
+
+
+for _name, _method in SHORTCUTS.items():  # the same, compiled
+    setattr(AioBase, _name, functools.update_wrapper(_method, getattr(AioBase, _name)))
 
 
 @functools.lru_cache(maxsize=32)

@@ -18,6 +18,7 @@ MODULES = (
     "simplews.link.outbox",
     "simplews.link.wire",
     "simplews.link.step",
+    "simplews.link.talk",
     "simplews.link.asgilink",
     "simplews.rooms.member",
 )

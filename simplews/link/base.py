@@ -11,15 +11,26 @@ from collections.abc import (
     Generator,
     Iterable,
     Iterator,
+    Mapping,
 )
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from ..protocol.codec import Encoder
 from ..types import Close, Ending, State
 from .inbox import Inbox
 
-__all__ = ["Bytes", "Data", "Fragments", "Frames", "Link", "Pieces", "Stats", "encode"]
+__all__ = [
+    "Bytes",
+    "Data",
+    "Fragments",
+    "Frames",
+    "Link",
+    "Pieces",
+    "Stats",
+    "encode",
+    "send_later",
+]
 
 Bytes = bytes | bytearray | memoryview
 Data = str | Bytes
@@ -100,6 +111,25 @@ def encode(data: object) -> tuple[int, bytes]:
         f"a message is str (text) or bytes, bytearray or memoryview (binary), "
         f"not {type(data).__name__}"
     )
+
+
+async def send_later(link: Link, data: object, compress: bool | None) -> None:
+    """
+    Send what ``link.send_nowait()`` has just not taken.
+
+    Raises:
+        TypeError: *data* is no message; nothing was sent.
+    """
+    if isinstance(data, (str, bytes, bytearray, memoryview)):
+        await link.send(data, compress)
+    elif isinstance(data, (Iterable, AsyncIterable)) and not isinstance(data, Mapping):
+        await link.send_fragments(cast(Fragments, data), compress)
+    else:
+        raise TypeError(
+            f"send() takes str (text), bytes, bytearray or memoryview (binary), or an "
+            f"iterable of those (fragments), not {type(data).__name__}"
+            + ("; use send_json()" if isinstance(data, Mapping) else "")
+        )
 
 
 class Pieces:

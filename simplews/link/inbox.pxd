@@ -12,6 +12,7 @@ cdef class Inbox:
     cdef readonly bint ended
     cdef public Py_ssize_t taken
     cdef readonly Waiter waiter
+    cdef object _popleft
     cdef Py_ssize_t _size
     cdef readonly Py_ssize_t most
     cdef Py_ssize_t _low

@@ -52,6 +52,7 @@ class Inbox:
         "_loop",
         "_low",
         "_low_bytes",
+        "_popleft",
         "_size",
         "_source",
         "ended",
@@ -69,6 +70,7 @@ class Inbox:
         source: Source,
     ) -> None:
         self.messages: deque[Message] = deque()
+        self._popleft = self.messages.popleft
         self.paused = False
         self.ended = False
         self.taken = 0
@@ -130,7 +132,7 @@ class Inbox:
         """Take the next message; there must be one, and no task may wait for it."""
         if self.waiter.reader is not None:
             self.check_single_reader()
-        message = self.messages.popleft()
+        message = self._popleft()
         self.taken += 1
         # No subclass has to be looked for, which costs more than all the rest.
         data = message.data if type(message) is Fragment else message

@@ -10,7 +10,26 @@ from typing import Any, TypedDict
 
 from ..protocol.deflate import Deflate
 
-__all__ = ["OptionArgs", "Options", "QueueMarks", "make_options", "subprotocol_list"]
+__all__ = [
+    "UNSET",
+    "OptionArgs",
+    "Options",
+    "QueueMarks",
+    "Unset",
+    "make_options",
+    "subprotocol_list",
+]
+
+
+class Unset:
+    """The type of `UNSET`."""
+
+    def __repr__(self) -> str:
+        return "<receive_timeout>"
+
+
+#: "The argument was left out", where None has a meaning of its own.
+UNSET = Unset()
 
 
 @dataclass(frozen=True, slots=True)

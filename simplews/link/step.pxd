@@ -1,8 +1,7 @@
 # What compiled modules take from step.pyx.
 
 cpdef object current_task(object loop)
-cpdef object enter_task(object loop, object task)
-cpdef object leave_task(object loop, object task)
+cpdef object run_as(object task, object loop, object context, object coroutine)
 cpdef object step(object coroutine)
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio.tasks import _enter_task as enter_task
-from asyncio.tasks import _leave_task as leave_task
+from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any
 
-__all__ = ["DONE", "Steps", "current_task", "enter_task", "leave_task", "step"]
+__all__ = ["DONE", "Steps", "current_task", "run_as", "step"]
 
 if sys.version_info >= (3, 12):
     from asyncio import current_task
@@ -24,6 +24,28 @@ else:
 
 #: What `step` returns for a coroutine that has ended.
 DONE: Any = object()
+
+
+def run_as(
+    task: asyncio.Task[Any],
+    loop: asyncio.AbstractEventLoop,
+    context: Context,
+    coroutine: Coroutine[Any, Any, Any],
+) -> Any:
+    """
+    Let *coroutine* go on in the name of *task*, where none is current.
+
+    Returns:
+        What it yields.
+
+    Raises:
+        StopIteration: It has ended.
+    """
+    _enter_task(loop, task)
+    try:
+        return context.run(coroutine.send, None)
+    finally:
+        _leave_task(loop, task)
 
 
 def step(coroutine: Coroutine[Any, Any, None]) -> Any:

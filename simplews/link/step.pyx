@@ -10,6 +10,8 @@ cdef extern from "Python.h":
     int PYGEN_RETURN
     int PYGEN_NEXT
     int PyIter_Send(object iterator, object value, PyObject **result) except -1
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
 
 DONE = object()
 
@@ -24,18 +26,30 @@ cpdef object current_task(loop):
     return _current_task(loop) if _current is None else _current.get(loop)
 
 
-cpdef object enter_task(loop, task):
+cpdef object run_as(task, loop, context, coroutine):
+    cdef PyObject *result = NULL
+    cdef object value
+    cdef int sent
     if _current is None:
         _enter_task(loop, task)
     else:  # nobody is there: the caller has just asked
         _current[loop] = task
-
-
-cpdef object leave_task(loop, task):
-    if _current is None:
-        _leave_task(loop, task)
-    else:
-        del _current[loop]
+    try:
+        PyContext_Enter(context)
+        try:
+            sent = PyIter_Send(coroutine, None, &result)
+        finally:
+            PyContext_Exit(context)
+    finally:
+        if _current is None:
+            _leave_task(loop, task)
+        else:
+            del _current[loop]
+    value = <object>result
+    Py_DECREF(value)
+    if sent == PYGEN_RETURN:
+        raise StopIteration(value)
+    return value
 
 
 cpdef object step(object coroutine):

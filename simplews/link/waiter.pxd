@@ -1,6 +1,6 @@
 # The types with which Cython compiles waiter.py.
 
-from .step cimport current_task, enter_task, leave_task
+from .step cimport current_task, run_as
 
 cdef class Driven
 
@@ -18,6 +18,7 @@ cdef class Waiter:
 
     cpdef object wake(self)
     cpdef object wake_now(self)
+    cpdef object begin(self)
     cpdef object close(self)
     cpdef object driven_by(self, object driven)
     cpdef object still_waits(self, object callback, object context)
@@ -29,9 +30,6 @@ cdef class Driven:
     cdef readonly object task
     cdef Waiter _waiter
     cdef object _coroutine
-    cdef object _send
-    cdef object _context
-    cdef object _run
     cdef bint _holds
     cdef object _given
     cdef object _error

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
-from .step import current_task, enter_task, leave_task
+from .step import current_task, run_as
 
 __all__ = ["Driven", "Waiter"]
 
@@ -71,19 +71,23 @@ class Waiter:
 
     def __next__(self) -> Waiter | None:
         if self.reader is None:
-            self.reader = current_task(self._loop)
-            self._expired = False
-            if self._driven is not None and self._driven.task is not self.reader:
-                # An eager task, begun by a coroutine that runs past its own task, which
-                # waits for this still: cancelling the one would cancel the other. So it
-                # comes back in the next turn, and whoever awaits this looks again.
-                return None
-            self._asyncio_future_blocking = True
-            return self
+            return self.begin()
         self.close()
         if self._expired:
             raise StopIteration(True)
         raise StopIteration
+
+    def begin(self) -> Waiter | None:
+        """The current task waits from now on; what it is to be given for that."""
+        self.reader = current_task(self._loop)
+        self._expired = False
+        if self._driven is not None and self._driven.task is not self.reader:
+            # An eager task, begun by a coroutine that runs past its own task, which
+            # waits for this still: cancelling the one would cancel the other. So it
+            # comes back in the next turn, and whoever awaits this looks again.
+            return None
+        self._asyncio_future_blocking = True
+        return self
 
     def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Waiter:
         """Part of the iterator protocol: the task is cancelled, or has something raised in it."""
@@ -198,15 +202,12 @@ class Driven:
 
     __slots__ = (
         "_asked",
-        "_context",
         "_coroutine",
         "_error",
         "_given",
         "_holds",
         "_loop",
         "_message",
-        "_run",
-        "_send",
         "_waiter",
         "task",
     )
@@ -215,9 +216,6 @@ class Driven:
         self._loop = waiter.get_loop()
         self._waiter = waiter
         self._coroutine = coroutine
-        self._send: Any = coroutine.send
-        self._context: Context | None = None
-        self._run: Any = None
         # No longer than that: a task may keep an error, whose traceback holds this.
         self.task: Any = None
         # What the coroutine gave or raised while it ran past the task, for the task.
@@ -249,7 +247,7 @@ class Driven:
     def __next__(self) -> Any:
         if not self._holds:
             self._waiter.driven_by(None)
-            return self._arrived(self._send(None))
+            return self._arrived(self._coroutine.send(None))
         given, error = self._given, self._error
         self._holds = False
         self._given = self._error = None
@@ -297,22 +295,18 @@ class Driven:
             context: The task's.
         """
         waiter = self._waiter
-        if context is not self._context:
-            self._context = context
-            self._run = context.run
         given = error = None
         task: Any = waiter.reader
-        enter_task(self._loop, task)
         self.task = task
         try:
-            given = self._run(self._send, None)
+            given = run_as(task, self._loop, context, self._coroutine)
         except BaseException as exc:
-            # Its traceback would hold this call, which holds the task, which may hold it.
-            exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
+            # Its traceback would hold two calls that hold the task, which may hold it.
+            for _ in range(2):
+                exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
             error = exc
         finally:
             self.task = None
-            leave_task(self._loop, task)
         if given is waiter and not self._asked:
             waiter.still_waits(callback, context)
         else:
@@ -320,7 +314,7 @@ class Driven:
             self._given, self._error = given, error
             del given, error
             waiter.driven_by(None)
-            self._run(callback, waiter)
+            context.run(callback, waiter)
 
     def cancel(self, message: Any) -> bool:
         """The task is cancelled; False if it is not past the task that the coroutine runs."""

@@ -40,6 +40,7 @@ Event = Ping | Pong | Close
 
 #: Bytes that a queued message counts beside its payload: the object around it.
 MESSAGE_OVERHEAD = 64
+_OVERHEAD = MESSAGE_OVERHEAD  # an integer of C where this is compiled
 
 _NO_LIMIT = 1 << 62
 
@@ -311,7 +312,7 @@ class Decoder:
                         length = memory_size(characters)
                     else:
                         messages.append(binary(data, start, position, masked))
-                    size += length + MESSAGE_OVERHEAD
+                    size += length + _OVERHEAD
                     continue
 
                 self._check_header(first, length)
@@ -420,7 +421,7 @@ class Decoder:
         if not assembly.left:
             self._in_frame = False
             messages.append(assembly.take())
-            self.size += self._left + MESSAGE_OVERHEAD
+            self.size += self._left + _OVERHEAD
             self._forget()
 
     def _control(self, opcode: int, payload: bytes, events: list[Event]) -> None:
@@ -455,7 +456,7 @@ class Decoder:
         elif final:
             whole = self._joined(part)
             messages.append(whole)
-            self.size += memory_size(whole) + MESSAGE_OVERHEAD
+            self.size += memory_size(whole) + _OVERHEAD
             self._forget()
         elif part:
             self._keep(part)
@@ -557,7 +558,7 @@ class Decoder:
     def _emit(self, piece: str | bytes, final: bool, messages: deque[Message]) -> None:
         if piece or final:
             messages.append(Fragment(piece, final))
-            self.size += memory_size(piece) + MESSAGE_OVERHEAD
+            self.size += memory_size(piece) + _OVERHEAD
         if final:
             self._streaming = False
             self._forget()
