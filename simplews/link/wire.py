@@ -29,6 +29,7 @@ from .inbox import Inbox
 from .keepalive import Keepalive
 from .options import Options
 from .outbox import LARGE, Outbox
+from .timers import Timer, timers_of
 from .transports import streams_over
 
 __all__ = ["WireLink"]
@@ -161,7 +162,7 @@ class WireLink:
         self._bytes_in = 0
         self._messages_out = 0
         self._burst = 0  # messages sent since we last heard something, or waited
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline: Timer | None = None
         self._closed = Closed(loop)
         self._fragment_wait: asyncio.Timeout | None = None
         # What waits in `send`: sizes, and since when. Made when first needed.
@@ -730,7 +731,7 @@ class WireLink:
             if self._deadline.when() <= self._loop.time() + delay:
                 return
             self._deadline.cancel()
-        self._deadline = self._loop.call_later(delay, self._transport.abort)
+        self._deadline = timers_of(self._loop).call_later(delay, self._transport.abort)
 
     async def wait_closed(self) -> None:
         """Wait until the transport is gone."""
