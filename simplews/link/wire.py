@@ -654,8 +654,9 @@ class WireLink:
         """RFC 6455 §7.1.5, §7.1.6: the peer's Close, first or in answer to ours."""
         if self.ending is None:
             # §5.5.1: "the endpoint typically echos the status code it received".
-            self._end(Ending("peer", sent=Close(close.code), received=close))
-            self._send_close(Close(close.code))
+            answer = Close(close.code) if close.reason else close
+            self._end(Ending("peer", answer, close))
+            self._send_close(answer)
             self._arm(self._options.close_timeout)
         elif self.ending.by == "lost":
             # It was behind messages that waited for room in the inbox, while
