@@ -29,7 +29,7 @@ from .inbox import Inbox
 from .keepalive import Keepalive
 from .options import Options
 from .outbox import LARGE, Outbox
-from .timers import Timer, timers_of
+from .timers import Timer
 from .transports import streams_over
 
 __all__ = ["WireLink"]
@@ -732,7 +732,7 @@ class WireLink:
             if self._deadline.when() <= self._loop.time() + delay:
                 return
             self._deadline.cancel()
-        self._deadline = timers_of(self._loop).call_later(delay, self._transport.abort)
+        self._deadline = self._keepalive.timers.call_later(delay, self._transport.abort)
 
     async def wait_closed(self) -> None:
         """Wait until the transport is gone."""

@@ -159,7 +159,9 @@ def _split_head(head: bytes) -> tuple[bytes, list[tuple[str, str]]]:
 
 
 # A field as `_split_any` accepts it, between the line ends around it.
-_PLAIN_FIELD = re.compile(r"\n([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\x00-\x08\x0a-\x1f\x7f]*)\r(?=\n)")
+_PLAIN_FIELD = re.compile(
+    r"\n([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*)\r(?=\n)"
+)
 _PLAIN_LINE = re.compile(r"[^\r\n\0]*(?=\r\n)")
 
 
@@ -177,7 +179,9 @@ def _split_plain(head: bytes) -> tuple[bytes, list[tuple[str, str]]] | None:
     if len(fields) != ends - 2:
         return None
     shared = SHARED_NAMES.get
-    return head[: line.end()], [(shared(name, name), value.strip(" \t")) for name, value in fields]
+    if " \r" in text or "\t\r" in text:
+        fields = [(name, value.rstrip(" \t")) for name, value in fields]
+    return head[: line.end()], [(shared(name, name), value) for name, value in fields]
 
 
 def _split_any(head: bytes) -> tuple[bytes, list[tuple[str, str]]]:
