@@ -18,6 +18,7 @@ from setuptools.extension import Extension
 MODULES = {
     "simplews.protocol.octets": "simplews/protocol/octets.pyx",
     "simplews.protocol.codec": "simplews/protocol/codec.py",
+    "simplews.link.timers": "simplews/link/timers.py",
     "simplews.link.waiter": "simplews/link/waiter.py",
     "simplews.link.inbox": "simplews/link/inbox.py",
     "simplews.link.direct": "simplews/link/direct.pyx",

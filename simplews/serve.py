@@ -396,6 +396,7 @@ class Server:
         task.add_done_callback(self._served)
 
     def _served(self, task: asyncio.Task[None]) -> None:
+        """A task has ended that opened no WebSocket: one that did counts itself out."""
         self._tasks.discard(task)
         arrival = self._opening.pop(task, None)
         if arrival is not None:
@@ -412,17 +413,17 @@ class Server:
         del arrival
         if opened is None:
             return
-        ws, handler = opened
+        ws, handler, task = opened
         self._connections.add(ws)
         self._tally.opened += 1
         try:
             if self._closing is not None:
                 await ws.close(CloseCode.GOING_AWAY)
             result = handler(ws)
-            if not inspect.isawaitable(result):
-                raise TypeError(f"{handler!r} is no coroutine function: define it with 'async def'")
             if isinstance(result, Coroutine):
                 result = Driven(ws._link.inbox.waiter, result)
+            elif not inspect.isawaitable(result):
+                raise TypeError(f"{handler!r} is no coroutine function: define it with 'async def'")
             await result
         except ConnectionClosed as exc:
             # The handler need not catch the end of its own connection.
@@ -439,8 +440,11 @@ class Server:
             finally:
                 self._connections.discard(ws)
                 self._tally.done(ws)
+                self._tasks.discard(task)
 
-    async def _opened(self, arrival: Arrival) -> tuple[AioServer, Handler] | None:
+    async def _opened(
+        self, arrival: Arrival
+    ) -> tuple[AioServer, Handler, asyncio.Task[Any]] | None:
         """Open a WebSocket; or None when the client has had another answer, or none."""
         source = arrival
         assert arrival.transport is not None
@@ -479,7 +483,9 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         del self._opening[task]
-        return opened
+        # It costs a turn of the loop, which a task that has begun can do without.
+        task.remove_done_callback(self._served)
+        return *opened, task
 
     async def _open(self, source: Arrival, excess: bool) -> tuple[AioServer, Handler] | bytes:
         """Read the request and open; or the answer to a plain HTTP request."""
@@ -507,8 +513,9 @@ class Server:
     @property
     def _full(self) -> bool:
         most = self._max_connections
-        taken = len(self._arrivals) + len(self._tasks) - self._refused
-        return most is not None and taken > most
+        if most is None:
+            return False
+        return len(self._arrivals) + len(self._tasks) - self._refused > most
 
     def _route(self, request: HandshakeRequest) -> Handler:
         handler = self._routes.get(None) or self._routes.get(request.path)

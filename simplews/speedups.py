@@ -12,6 +12,7 @@ __all__ = ["MODULES", "ignore_compiled", "loaded", "wanted"]
 MODULES = (
     "simplews.protocol.octets",
     "simplews.protocol.codec",
+    "simplews.link.timers",
     "simplews.link.waiter",
     "simplews.link.inbox",
     "simplews.link.direct",

@@ -250,7 +250,7 @@ class Ending:
     @property
     def normal(self) -> bool:
         """Whether it ended as planned: 1000, 1001, or a Close without a code."""
-        return self.code in (1000, 1001, 1005) or (self.delegated and self.by == "peer")
+        return self._first.code in (1000, 1001, 1005) or (self.delegated and self.by == "peer")
 
     @property
     def unanswered(self) -> bool:
@@ -442,6 +442,14 @@ class Headers(MultiMap):
     @staticmethod
     def _key(name: str) -> str:
         return _USUAL_NAMES.get(name) or name.lower()
+
+    # Every opening handshake asks for some of them: as above.
+
+    def __getitem__(self, name: str) -> str:
+        return self._index[_USUAL_NAMES.get(name) or name.lower()]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (_USUAL_NAMES.get(name) or name.lower()) in self._index
 
     if not TYPE_CHECKING:  # it has the types of Mapping's, which raises and catches a KeyError
 

@@ -23,6 +23,7 @@ from ..types import HandshakeRequest, Response
 from .base import Link
 from .options import Options
 from .sources import Gone, Streams, answer, end_of_head, ended
+from .timers import Timer, timers_of
 from .transports import secured, streams_over
 from .wire import WireLink
 
@@ -88,7 +89,7 @@ class Arrival(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.excess = False
         self._late = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._task: asyncio.Task[Any] | None = None  # the one in the block
 
     # ----------------------------------------------- what the transport tells us
@@ -163,7 +164,8 @@ class Arrival(asyncio.Protocol):
     def expect(self, seconds: float | None) -> None:
         """Give it so many *seconds*, from now on, to be open or refused."""
         if seconds is not None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._too_late)
+            timers = timers_of(asyncio.get_running_loop())
+            self._timer = timers.call_later(seconds, self._too_late)
 
     def _too_late(self) -> None:
         self._late = True

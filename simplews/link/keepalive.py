@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .blocks import blocks_of
+from .timers import Timer, timers_of
 
 __all__ = ["Keepalive"]
 
@@ -54,6 +55,7 @@ class Keepalive:
 
     Attributes:
         paused: Set by the link while it does not read.
+        timers: Those of the loop, for others of the connection as well.
         latency: Seconds of the last round trip, or None.
         pings: Pings sent.
         pongs: Pongs received that answer one.
@@ -78,6 +80,7 @@ class Keepalive:
         "paused",
         "pings",
         "pongs",
+        "timers",
     )
 
     def __init__(
@@ -93,6 +96,7 @@ class Keepalive:
         self.pongs = 0
         self._loop = loop
         self._blocks = blocks_of(loop)
+        self.timers = timers_of(loop)
         self._interval = interval
         self._timeout = timeout or interval or _DEFAULT_TIMEOUT
         self._carrier = carrier
@@ -100,8 +104,8 @@ class Keepalive:
         self._due: float | None = None  # until when it has time, if not for `_timeout`
         self._allowed = 0.0  # seconds of blocks that were given back
         self._unwritten = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._check: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
+        self._check: Timer | asyncio.TimerHandle | None = None
         # Pings that wait for their Pong, oldest first: payload -> when sent.
         self._sent: dict[bytes, tuple[float, float]] = {}
         self._waiters: dict[bytes, asyncio.Future[float]] = {}
@@ -111,7 +115,7 @@ class Keepalive:
     def start(self) -> None:
         """Begin to send pings, if there is an interval."""
         if self._interval is not None:
-            self._timer = self._loop.call_later(self._interval, self._tick)
+            self._timer = self.timers.call_later(self._interval, self._tick)
 
     def stop(self, error: Callable[[], Exception]) -> None:
         """End the timers; whoever waits for a Pong gets *error*."""
@@ -132,7 +136,7 @@ class Keepalive:
         assert interval is not None
         assert timer is not None
         self._blocks.fired(timer.when(), self._loop.time())
-        self._timer = self._loop.call_later(interval, self._tick)
+        self._timer = self.timers.call_later(interval, self._tick)
         # One ping of our own is remembered: a peer that sends but never
         # answers must not make the table grow.
         for payload in [p for p in self._sent if p not in self._waiters]:
@@ -150,7 +154,7 @@ class Keepalive:
         self._due = None
         self._allowed = self._blocks.seconds
         self._unwritten = self._carrier.unwritten()
-        self._check = self._loop.call_later(self._timeout, self._deadline)
+        self._check = self.timers.call_later(self._timeout, self._deadline)
 
     def _deadline(self) -> None:
         """The peer had its time, less what blocks of our loop took of it."""

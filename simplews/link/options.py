@@ -179,15 +179,16 @@ def make_options(caller: str, **options: Any) -> Options:
         TypeError: There is no such option, or a value of the wrong type.
         ValueError: A value that makes no sense.
     """
+    try:
+        # (8.0, 2.0), which is wrong, would be found as (8, 2).
+        if not isinstance(options.get("max_queue"), tuple):
+            return _checked(**options)
+    except TypeError:  # it is wrong, or cannot be looked up
+        pass
     if not _KNOWN.issuperset(options):
         name = next(name for name in options if name not in _KNOWN)
         raise TypeError(f"{caller} has no option {name!r}")
-    if isinstance(options.get("max_queue"), tuple):
-        return Options(**options)  # (8.0, 2.0), which is wrong, would be found as (8, 2)
-    try:
-        return _checked(**options)
-    except TypeError:  # it is wrong, or cannot be looked up
-        return Options(**options)
+    return Options(**options)
 
 
 _KNOWN = frozenset(option.name for option in fields(Options) if option.init)

@@ -29,6 +29,7 @@ from .inbox import Inbox
 from .keepalive import Keepalive
 from .options import Options
 from .outbox import LARGE, Outbox
+from .timers import Timer
 from .transports import streams_over
 
 __all__ = ["WireLink"]
@@ -161,7 +162,7 @@ class WireLink:
         self._bytes_in = 0
         self._messages_out = 0
         self._burst = 0  # messages sent since we last heard something, or waited
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline: Timer | None = None
         self._closed = Closed(loop)
         self._fragment_wait: asyncio.Timeout | None = None
         # What waits in `send`: sizes, and since when. Made when first needed.
@@ -653,8 +654,9 @@ class WireLink:
         """RFC 6455 §7.1.5, §7.1.6: the peer's Close, first or in answer to ours."""
         if self.ending is None:
             # §5.5.1: "the endpoint typically echos the status code it received".
-            self._end(Ending("peer", sent=Close(close.code), received=close))
-            self._send_close(Close(close.code))
+            answer = Close(close.code) if close.reason else close
+            self._end(Ending("peer", answer, close))
+            self._send_close(answer)
             self._arm(self._options.close_timeout)
         elif self.ending.by == "lost":
             # It was behind messages that waited for room in the inbox, while
@@ -730,7 +732,7 @@ class WireLink:
             if self._deadline.when() <= self._loop.time() + delay:
                 return
             self._deadline.cancel()
-        self._deadline = self._loop.call_later(delay, self._transport.abort)
+        self._deadline = self._keepalive.timers.call_later(delay, self._transport.abort)
 
     async def wait_closed(self) -> None:
         """Wait until the transport is gone."""
