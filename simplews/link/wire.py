@@ -20,7 +20,7 @@ from ..errors import ConnectionClosed, ProtocolError
 from ..protocol.codec import Decoder, Encoder, Event
 from ..protocol.deflate import Agreement
 from ..protocol.frames import Opcode, Ping, Pong, clip_reason, serialize_close
-from ..protocol.octets import ReadBuffer, utf8
+from ..protocol.octets import READS_IN_PLACE, ReadBuffer, utf8
 from ..types import NOTHING_WAITS, Close, CloseCode, Ending, State, Waiting
 from .base import Data, Fragments, Frames, Pieces, Stats, encode
 from .blocks import blocks_of
@@ -154,8 +154,9 @@ class WireLink:
         self._events: list[Event] = []
         self._discard = False  # after our Close only the peer's is of interest
         # A proactor reads while other things happen, so it has memory of its own.
-        self._reads_in_place = not isinstance(loop, _PROACTOR)
-        self._memory = _buffer_of(loop) if self._reads_in_place else ReadBuffer(_MOST_READ)
+        shared = not isinstance(loop, _PROACTOR)
+        self._memory = _buffer_of(loop) if shared else ReadBuffer(_MOST_READ)
+        self._reads_in_place = shared and READS_IN_PLACE
         self._direct = False  # the present read goes to the payload's own place
         self._limit_reads(options.receive_bytes)
         self._bytes_in = 0
@@ -324,6 +325,7 @@ class WireLink:
         self._burst = 0
         decoder, inbox = self._decoder, self.inbox
         decoder.size = 0
+        pending = False
         if self._direct:
             decoder.filled(nbytes, inbox.messages)
         elif self._discard:
@@ -331,7 +333,7 @@ class WireLink:
             decoder.feed_buffer(self._memory, nbytes, inbox.messages, self._events)
         else:
             decoder.frames = 0
-            decoder.feed_buffer(
+            pending = decoder.feed_buffer(
                 self._memory, nbytes, inbox.messages, self._events, inbox.room(), inbox.most
             )
             if decoder.frames > _MOST_FRAMES:
@@ -340,7 +342,7 @@ class WireLink:
                 self._limit_reads(nbytes * 4)
         self._decoded()
         inbox.wake(True)
-        if decoder.pending and not inbox.paused:
+        if pending and decoder.pending and not inbox.paused:
             self._decode(b"")  # what had no room has some now
 
     def received(self, data: bytes) -> None:
@@ -436,7 +438,7 @@ class WireLink:
         size = len(payload)
         if size > LARGE or self._burst >= _BURST or self._outbox.busy():
             return False
-        if self._encoder.wants_deflate(size, compress):
+        if self._encoder.deflates and self._encoder.wants_deflate(size, compress):
             payload = self._encoder.deflate(payload, True)
             self._outbox.write(self._encoder.frame(opcode, payload, True, True), True)
         elif size < _JOINED or self._encoder.masks:
@@ -588,7 +590,8 @@ class WireLink:
 
     def wait(self, timeout: float | None) -> Awaitable[bool | None]:
         """Write the replies that wait for company, then wait; see `Inbox.wait`."""
-        self._outbox.flush()
+        if self._outbox.held_size:
+            self._outbox.flush()
         return self.inbox.wait(timeout)
 
     async def ping(self, timeout: float | None) -> float:
