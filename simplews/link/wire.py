@@ -340,7 +340,10 @@ class WireLink:
                 self._limit_reads(nbytes * _MOST_FRAMES // decoder.frames)
             elif nbytes == self._read_size:
                 self._limit_reads(nbytes * 4)
-        self._decoded()
+        if decoder.size:
+            inbox.arrived(decoder.size)
+        if self._events or decoder.failure is not None:
+            self._decoded()
         inbox.wake(True)
         if pending and decoder.pending and not inbox.paused:
             self._decode(b"")  # what had no room has some now
@@ -358,14 +361,15 @@ class WireLink:
             decoder.feed(data, inbox.messages, self._events)
         else:
             decoder.feed(data, inbox.messages, self._events, inbox.room(), inbox.most)
-        self._decoded()
+        if decoder.size:
+            inbox.arrived(decoder.size)
+        if self._events or decoder.failure is not None:
+            self._decoded()
         inbox.wake()
 
     def _decoded(self) -> None:
         """See to what the decoder has found."""
         decoder, events = self._decoder, self._events
-        if decoder.size:
-            self.inbox.arrived(decoder.size)
         if events:
             self._events = []
             self._control(events)

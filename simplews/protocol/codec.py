@@ -315,6 +315,8 @@ class Decoder:
                     else:
                         messages.append(binary(data, start, position, masked))
                     size += length + MESSAGE_OVERHEAD
+                    if position == end:
+                        return position
                     continue
 
                 self._check_header(first, length)
