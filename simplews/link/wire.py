@@ -334,7 +334,7 @@ class WireLink:
         else:
             decoder.frames = 0
             pending = decoder.feed_buffer(
-                self._memory, nbytes, inbox.messages, self._events, inbox.room(), inbox.most
+                self._memory, nbytes, inbox.messages, self._events, inbox.room, inbox.most
             )
             if decoder.frames > _MOST_FRAMES:
                 self._limit_reads(nbytes * _MOST_FRAMES // decoder.frames)
@@ -360,7 +360,7 @@ class WireLink:
         if self._discard:
             decoder.feed(data, inbox.messages, self._events)
         else:
-            decoder.feed(data, inbox.messages, self._events, inbox.room(), inbox.most)
+            decoder.feed(data, inbox.messages, self._events, inbox.room, inbox.most)
         if decoder.size:
             inbox.arrived(decoder.size)
         if self._events or decoder.failure is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 from wsproto.frame_protocol import MAX_PAYLOAD_NORMAL, Opcode
 
@@ -43,6 +43,7 @@ class Pong:
     payload: bytes
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Fragment:
     """A piece of a message that the application reads as a stream."""
