@@ -50,9 +50,10 @@ _from_bytes = int.from_bytes
 _TIMES = tuple(_from_bytes(b"\1\0\0\0" * count, "little") for count in range(_SHORT // 4 + 2))
 
 # For each byte of a key, what the other 256 become.
-_ALL = _from_bytes(range(256), "little")
+_ALL = _from_bytes(bytes(range(256)), "little")
 _TABLES = tuple(
-    (_ALL ^ _from_bytes([byte] * 256, "little")).to_bytes(256, "little") for byte in range(256)
+    (_ALL ^ _from_bytes(bytes([byte]) * 256, "little")).to_bytes(256, "little")
+    for byte in range(256)
 )
 _PLACES = tuple(slice(place, None, 4) for place in range(4))
 
