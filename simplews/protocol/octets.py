@@ -39,10 +39,9 @@ _SHORT = 512
 
 # What is unmasked at once of a payload that comes in pieces.
 _BLOCK = 65536
-# Its whole memory is taken, and written to, when no more than so many times as much as
-# has come is still to come, nor more than so many bytes, which take 2 ms.
-_AHEAD = 4
-_MOST_AHEAD = 8388608
+# The rest of its memory is taken, and written to, when half of it has come, and no more
+# than so many bytes at once, which take 2 ms.
+_AHEAD = 8388608
 
 _from_bytes = int.from_bytes
 
@@ -196,7 +195,7 @@ class Assembly:
         whole = self._whole
         start = whole.tell()
         stop = start + len(piece)
-        if not self._sized and self.left <= min(_AHEAD * stop, _MOST_AHEAD):
+        if not self._sized and self.left <= min(stop, _AHEAD):
             self._sized = True
             whole.seek(stop + self.left - 1)
             whole.write(b"\0")
