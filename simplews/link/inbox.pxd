@@ -13,16 +13,15 @@ cdef class Inbox:
     cdef public Py_ssize_t taken
     cdef readonly Waiter waiter
     cdef object _popleft
-    cdef Py_ssize_t _size
     cdef readonly Py_ssize_t most
+    cdef readonly Py_ssize_t room
     cdef Py_ssize_t _low
     cdef Py_ssize_t _high_bytes
-    cdef Py_ssize_t _low_bytes
+    cdef Py_ssize_t _low_room
     cdef object _loop
     cdef object _source
     cdef object _event
 
-    cpdef Py_ssize_t room(self)
     cpdef object arrived(self, Py_ssize_t size)
     cpdef object wake(self, bint now=*)
     cpdef object end(self)

@@ -40,6 +40,7 @@ class Inbox:
     Attributes:
         messages: What has arrived; the decoder appends here.
         most: Messages that fit below the high mark, those that are there included.
+        room: Bytes of memory that still fit below the high mark; negative above it.
         paused: Whether the source is paused on our account.
         ended: Whether no more messages will come.
         taken: Messages that `get` has returned.
@@ -51,14 +52,14 @@ class Inbox:
         "_high_bytes",
         "_loop",
         "_low",
-        "_low_bytes",
+        "_low_room",
         "_popleft",
-        "_size",
         "_source",
         "ended",
         "messages",
         "most",
         "paused",
+        "room",
         "taken",
         "waiter",
     )
@@ -74,17 +75,13 @@ class Inbox:
         self.paused = False
         self.ended = False
         self.taken = 0
-        self._size = 0
         self._loop = loop
         self.most, self._low = marks.high, marks.low
-        self._high_bytes, self._low_bytes = marks.high_bytes, marks.low_bytes
+        self.room = self._high_bytes = marks.high_bytes
+        self._low_room = marks.high_bytes - marks.low_bytes  # what there is at the low mark
         self._source = source
         self.waiter = Waiter(loop)
         self._event: asyncio.Event | None = None
-
-    def room(self) -> int:
-        """Bytes of memory that fit below the high mark."""
-        return self._high_bytes - self._size
 
     @property
     def event(self) -> asyncio.Event:
@@ -99,7 +96,7 @@ class Inbox:
 
     def arrived(self, size: int) -> None:
         """Messages that take *size* bytes have been appended to `messages`; `wake` follows."""
-        self._size += size
+        self.room -= size
         if self._event is not None:
             self._event.set()
 
@@ -115,7 +112,7 @@ class Inbox:
                 self.waiter.wake_now()
             else:
                 self.waiter.wake()
-        if not self.paused and (self._size > self._high_bytes or len(self.messages) >= self.most):
+        if not self.paused and (self.room < 0 or len(self.messages) >= self.most):
             self.paused = True
             self._source.pause_reading()
 
@@ -134,10 +131,12 @@ class Inbox:
             self.check_single_reader()
         message = self._popleft()
         self.taken += 1
-        # No subclass has to be looked for, which costs more than all the rest.
-        data = message.data if type(message) is Fragment else message
-        self._size -= memory_size(data) + MESSAGE_OVERHEAD
-        if self.paused and (len(self.messages) <= self._low and self._size <= self._low_bytes):
+        if self.messages:
+            data = message.data if type(message) is Fragment else message
+            self.room += memory_size(data) + MESSAGE_OVERHEAD
+        else:
+            self.room = self._high_bytes  # with nothing here, all of it
+        if self.paused and (len(self.messages) <= self._low and self.room >= self._low_room):
             self.paused = False
             self._source.resume_reading()
         if self._event is not None and not self.messages and not self.ended:

@@ -25,7 +25,7 @@ cdef class Outbox:
     cdef bint _behind
     cdef object _waiting
     cdef list _held
-    cdef Py_ssize_t _held_size
+    cdef readonly Py_ssize_t held_size
     cdef bint _scheduled
     cdef bint _mid_frame
     cdef object _then

@@ -58,6 +58,7 @@ class Outbox:
         paused: Whether the transport holds more than its high-water mark.
         ended: Whether the connection has ended: senders no longer wait.
         closed: Whether nothing can be written any more.
+        held_size: Bytes of the frames that are held.
         written: Bytes handed to the transport.
     """
 
@@ -66,7 +67,6 @@ class Outbox:
         "_descriptor",
         "_encoder",
         "_held",
-        "_held_size",
         "_loop",
         "_mid_frame",
         "_pong",
@@ -78,6 +78,7 @@ class Outbox:
         "_waiting",
         "closed",
         "ended",
+        "held_size",
         "paused",
         "written",
     )
@@ -100,7 +101,7 @@ class Outbox:
         self._behind = True  # whether the transport may hold something
         self._waiting = waiting
         self._held: list[bytes] = []
-        self._held_size = 0
+        self.held_size = 0
         self._scheduled = False
         self._mid_frame = False
         self._then: Callable[[], None] | None = None
@@ -117,14 +118,14 @@ class Outbox:
         # the transport since. It keeps its socket until it has told us that it is
         # gone, and what we send until then arrives before the end.
         return (
-            not self._held_size
+            not self.held_size
             and (self._descriptor < 0 or self._behind)
             and self._transport.is_closing()
         )
 
     def unwritten(self) -> int:
         """Bytes that were written and wait here, or in the transport."""
-        return 0 if self.closed else self._held_size + self._transport.get_write_buffer_size()
+        return 0 if self.closed else self.held_size + self._transport.get_write_buffer_size()
 
     @property
     def turn(self) -> Turn:
@@ -145,12 +146,15 @@ class Outbox:
         """
         if self.closed:
             return
-        if self._held_size or self._mid_frame or self._waiting:
+        if self.held_size or self._mid_frame or self._waiting:
             self._hold(frame)
             self._release()
         else:
             self.written += len(frame)
-            self._put(frame, checked)
+            if self._descriptor < 0:  # so in pure Python: a call saved for every message
+                self._transport.write(frame)
+            else:
+                self._put(frame, checked)
 
     def write_apart(self, head: bytes, payload: bytes) -> None:
         """The same for a frame in two parts, for payloads that are long to copy."""
@@ -162,14 +166,14 @@ class Outbox:
 
     def _hold(self, part: bytes) -> None:
         self._held.append(part)
-        self._held_size += len(part)
+        self.held_size += len(part)
         self.written += len(part)
 
     def _release(self) -> None:
         """Write what is held, or see to it that somebody does."""
         if self._mid_frame:
             return
-        if not self._waiting or self._held_size >= _CORK:
+        if not self._waiting or self.held_size >= _CORK:
             self.flush()
         elif not self._scheduled:
             self._scheduled = True
@@ -236,9 +240,9 @@ class Outbox:
         """Write what is held."""
         held = self._held
         if held and not self._mid_frame and not self.closed:
-            size = self._held_size
+            size = self.held_size
             self._held = []
-            self._held_size = 0
+            self.held_size = 0
             if len(held) == 1:
                 self._put(held[0])
             elif size < _APART * len(held):
@@ -291,7 +295,7 @@ class Outbox:
             self._mid_frame = False
             complete = position >= len(view)
             if not complete:
-                self._held, self._held_size = [], 0  # nothing can follow half a frame
+                self._held, self.held_size = [], 0  # nothing can follow half a frame
             self._release_pong()
             self.flush()
             self._close_now()
@@ -372,7 +376,7 @@ class Outbox:
         """The transport is gone."""
         self.ended = self.closed = True
         self._held = []
-        self._held_size = 0
+        self.held_size = 0
         self._pong = None
         self._wake()
 

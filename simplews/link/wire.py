@@ -20,7 +20,7 @@ from ..errors import ConnectionClosed, ProtocolError
 from ..protocol.codec import Decoder, Encoder, Event
 from ..protocol.deflate import Agreement
 from ..protocol.frames import Opcode, Ping, Pong, clip_reason, serialize_close
-from ..protocol.octets import ReadBuffer, utf8
+from ..protocol.octets import READS_IN_PLACE, ReadBuffer, utf8
 from ..types import NOTHING_WAITS, Close, CloseCode, Ending, State, Waiting
 from .base import Data, Fragments, Frames, Pieces, Stats, encode
 from .blocks import blocks_of
@@ -155,8 +155,9 @@ class WireLink:
         self._events: list[Event] = []
         self._discard = False  # after our Close only the peer's is of interest
         # A proactor reads while other things happen, so it has memory of its own.
-        self._reads_in_place = not isinstance(loop, _PROACTOR)
-        self._memory = _buffer_of(loop) if self._reads_in_place else ReadBuffer(_MOST_READ)
+        shared = not isinstance(loop, _PROACTOR)
+        self._memory = _buffer_of(loop) if shared else ReadBuffer(_MOST_READ)
+        self._reads_in_place = shared and READS_IN_PLACE
         self._direct = False  # the present read goes to the payload's own place
         self._limit_reads(options.receive_bytes)
         self._bytes_in = 0
@@ -333,13 +334,16 @@ class WireLink:
         else:
             decoder.frames = 0
             decoder.feed_buffer(
-                self._memory, nbytes, inbox.messages, self._events, inbox.room(), inbox.most
+                self._memory, nbytes, inbox.messages, self._events, inbox.room, inbox.most
             )
             if decoder.frames > _MOST_FRAMES:
                 self._limit_reads(nbytes * _MOST_FRAMES // decoder.frames)
             elif nbytes == self._read_size:
                 self._limit_reads(nbytes * 4)
-        self._decoded()
+        if decoder.size:
+            inbox.arrived(decoder.size)
+        if self._events or decoder.failure is not None:
+            self._decoded()
         inbox.wake(True)
         if decoder.pending and not inbox.paused:
             self._decode(b"")  # what had no room has some now
@@ -356,15 +360,16 @@ class WireLink:
         if self._discard:
             decoder.feed(data, inbox.messages, self._events)
         else:
-            decoder.feed(data, inbox.messages, self._events, inbox.room(), inbox.most)
-        self._decoded()
+            decoder.feed(data, inbox.messages, self._events, inbox.room, inbox.most)
+        if decoder.size:
+            inbox.arrived(decoder.size)
+        if self._events or decoder.failure is not None:
+            self._decoded()
         inbox.wake()
 
     def _decoded(self) -> None:
         """See to what the decoder has found."""
         decoder, events = self._decoder, self._events
-        if decoder.size:
-            self.inbox.arrived(decoder.size)
         if events:
             self._events = []
             self._control(events)
@@ -437,7 +442,7 @@ class WireLink:
         size = len(payload)
         if size > LARGE or self._burst >= _BURST or self._outbox.busy():
             return False
-        if self._encoder.wants_deflate(size, compress):
+        if self._encoder.deflates and self._encoder.wants_deflate(size, compress):
             payload = self._encoder.deflate(payload, True)
             self._outbox.write(self._encoder.frame(opcode, payload, True, True), True)
         elif size < _JOINED or self._encoder.masks:
@@ -589,7 +594,8 @@ class WireLink:
 
     def wait(self, timeout: float | None) -> Awaitable[bool | None]:
         """Write the replies that wait for company, then wait; see `Inbox.wait`."""
-        self._outbox.flush()
+        if self._outbox.held_size:
+            self._outbox.flush()
         return self.inbox.wait(timeout)
 
     async def ping(self, timeout: float | None) -> float:

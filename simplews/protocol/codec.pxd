@@ -106,6 +106,7 @@ cdef bytes _head(int opcode, Py_ssize_t length, bint final, bint compressed, int
 
 cdef class Encoder:
     cdef readonly bint masks
+    cdef readonly bint deflates
     cdef int _mask_bit
     cdef tuple _text_heads
     cdef tuple _binary_heads

@@ -309,10 +309,13 @@ class Decoder:
                         except UnicodeDecodeError:
                             raise _not_utf8() from None
                         messages.append(characters)
-                        length = memory_size(characters)
+                        if len(characters) != length:  # not ASCII
+                            length = memory_size(characters)
                     else:
                         messages.append(binary(data, start, position, masked))
                     size += length + _OVERHEAD
+                    if position == end:
+                        return position
                     continue
 
                 self._check_header(first, length)
@@ -629,9 +632,13 @@ class Encoder:
     Args:
         server: Whether we are the server; a client masks (RFC 6455 §5.3).
         agreement: What was agreed on compression, or None.
+
+    Attributes:
+        masks: Whether it masks.
+        deflates: Whether there are messages that it `wants_deflate` for.
     """
 
-    __slots__ = ("_binary_heads", "_deflater", "_mask_bit", "_text_heads", "masks")
+    __slots__ = ("_binary_heads", "_deflater", "_mask_bit", "_text_heads", "deflates", "masks")
 
     def __init__(self, server: bool, agreement: Agreement | None = None) -> None:
         self.masks = not server
@@ -641,6 +648,7 @@ class Encoder:
         # A window of 256 bytes, which zlib cannot make: agreed, but never used.
         usable = agreement is not None and agreement.local_bits >= 9
         self._deflater = Deflater(agreement) if usable and agreement is not None else None
+        self.deflates = self._deflater is not None
 
     def wants_deflate(self, size: int, compress: bool | None) -> bool:
         """

@@ -89,6 +89,8 @@ cdef enum:
     AHEAD = 16  # times as much as has come is taken, and not touched; growing copies
     POOL = 1024  # bytes of masking keys that are asked for at once
 
+READS_IN_PLACE = True
+
 cdef bint _has_blocks = HAS_BLOCKS()
 cdef uint64_t HIGH_BITS = 0x8080808080808080
 

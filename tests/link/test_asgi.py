@@ -510,7 +510,7 @@ async def test_an_inbox_of_text_is_bounded_in_memory_and_not_in_utf8() -> None:
     await settled()
     assert 20 - server.events.qsize() == 3  # the third is above 1 MiB
     assert [await ws.receive() for _ in range(20)] == [text] * 20
-    assert ws._inbox.room() == QueueMarks().high_bytes
+    assert ws._inbox.room == QueueMarks().high_bytes
     await ws.close()
 
 

@@ -83,7 +83,7 @@ async def test_inbox_is_bounded_in_memory_and_not_in_utf8(
                 got += len(piece)
         assert got == total * len(text)
         await feeding
-        assert ws._inbox.room() == marks.high_bytes  # the account closes
+        assert ws._inbox.room == marks.high_bytes  # the account closes
         assert not ws._inbox.paused
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import simplews
-from simplews.protocol.octets import apply_mask, new_key
+from simplews.protocol.octets import Assembly, apply_mask, new_key
 
 from .by_hand import KEY, xor
 
@@ -73,6 +74,24 @@ def test_masking_follows_the_formula(data: bytes, key: bytes) -> None:
     """ "octet i of the transformed data is the XOR of octet i of the original with octet
     i modulo 4 of the masking key"."""
     assert apply_mask(data, key) == xor(data, key)
+
+
+@pytest.mark.parametrize("size", [1 << 20, (10 << 20) + 5])
+def test_long_payload_is_never_there_twice(size: int) -> None:
+    """However it grows: what is twice the message goes back to the system each time, and
+    the next message pays for it in page faults."""
+    masked = os.urandom(size)
+    assembly = Assembly(size, KEY)
+    tracemalloc.start()
+    try:
+        for start in range(0, size, 262144):
+            assembly.add(masked, start, min(start + 262144, size))
+        payload = assembly.take()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert apply_mask(payload, KEY) == masked
+    assert peak < 1.4 * size
 
 
 def test_keys_are_four_bytes_and_fresh() -> None:
