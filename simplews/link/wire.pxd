@@ -51,7 +51,7 @@ cdef class WireLink:
     cdef list _sends
 
     cpdef object get_buffer(self, Py_ssize_t sizehint)
-    @cython.locals(decoder=Decoder, inbox=Inbox, pending=bint)
+    @cython.locals(decoder=Decoder, inbox=Inbox)
     cpdef object buffer_updated(self, Py_ssize_t nbytes)
     cpdef object received(self, bytes data)
     @cython.locals(decoder=Decoder, inbox=Inbox)
