@@ -73,6 +73,11 @@ def close_event(close: Close) -> Event:
     return {"type": "websocket.close", "code": int(close.code), "reason": close.reason}
 
 
+# Without looking for the method, for every message.
+_Task = asyncio.Task
+_cancelling = asyncio.Task.cancelling
+
+
 class Begun:
     """
     The rest of a coroutine whose first `step` was not its last.
@@ -132,7 +137,7 @@ class Reading(Steps):
         task = current_task(link._loop)
         assert task is not None
         self._task = task
-        self._before = task.cancelling()
+        self._before = _cancelling(task) if type(task) is _Task else task.cancelling()
         # Nothing has to wake it, so its being the reader is all that the inbox knows.
         link._reader = link.inbox.waiter.reader = task
         if link._burst >= _BURST:

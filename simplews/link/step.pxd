@@ -1,5 +1,7 @@
 # What compiled modules take from step.pyx.
 
+from cpython.object cimport PyObject
+
 cpdef object current_task(object loop)
 cpdef object run_as(object task, object loop, object context, object coroutine)
 cpdef object step(object coroutine)
@@ -7,6 +9,8 @@ cpdef object step(object coroutine)
 
 cdef class Steps:
     cdef object _coroutine
+
+    cdef int advance(self, PyObject **result) except -1
 
     cpdef object wait(self)
     cdef object begin(self)

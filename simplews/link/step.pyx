@@ -76,6 +76,27 @@ cdef class Steps:
     cpdef object wait(self):
         return self
 
+    cdef int advance(self, PyObject **result) except -1:
+        """One step, with a reference to what it yields; NULL when there is nothing to wait for."""
+        cdef object value
+        cdef int sent
+        if self._coroutine is None:
+            self._coroutine = self.begin()
+        try:
+            sent = PyIter_Send(self._coroutine, None, result)
+        except BaseException as exc:
+            self._coroutine = None
+            if not self.failed(exc):
+                raise
+            return PYGEN_RETURN
+        if sent == PYGEN_RETURN:
+            value = <object>result[0]
+            Py_DECREF(value)
+            result[0] = NULL
+            self._coroutine = None
+            self.ended(value)
+        return sent
+
     def __await__(self):
         return self
 
@@ -85,7 +106,7 @@ cdef class Steps:
     def __next__(self):
         cdef PyObject *result = NULL
         cdef object value
-        if _advance(self, &result) == PYGEN_RETURN:
+        if self.advance(&result) == PYGEN_RETURN:
             raise StopIteration
         value = <object>result
         Py_DECREF(value)
@@ -117,24 +138,3 @@ cdef class Steps:
                 coroutine.close()
             finally:
                 self.failed(GeneratorExit())
-
-
-cdef int _advance(Steps self, PyObject **result) except -1:
-    cdef object value
-    cdef int sent
-    if self._coroutine is None:
-        self._coroutine = self.begin()
-    try:
-        sent = PyIter_Send(self._coroutine, None, result)
-    except BaseException as exc:
-        self._coroutine = None
-        if not self.failed(exc):
-            raise
-        return PYGEN_RETURN
-    if sent == PYGEN_RETURN:
-        value = <object>result[0]
-        Py_DECREF(value)
-        result[0] = NULL
-        self._coroutine = None
-        self.ended(value)
-    return sent

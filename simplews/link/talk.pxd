@@ -1,5 +1,6 @@
 # The fields of a compiled `Talk`.
 
+from .asgilink cimport ASGILink
 from .inbox cimport Inbox
 from .wire cimport WireLink
 
@@ -12,6 +13,10 @@ cdef class Talk:
     cdef public object _options
     cdef public object _stream
     cdef object _limit  # its receive_timeout
-    # The same, where the link is over the wire.
+    # The same, if it is compiled.
     cdef WireLink _wire
+    cdef ASGILink _asgi
     cdef Inbox _own
+
+    cdef bint sent(self, data, compress) except -1
+    cdef object waiting(self, timeout)

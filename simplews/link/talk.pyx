@@ -6,6 +6,7 @@ from cpython.exc cimport PyErr_SetObject
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
+from .asgilink cimport ASGILink
 from .inbox cimport Inbox
 from .step cimport Steps
 from .waiter cimport Waiter
@@ -61,7 +62,26 @@ cdef class Talk:
         self._wait = link.wait
         self._limit = self._options.receive_timeout
         self._wire = link if isinstance(link, WireLink) else None
+        self._asgi = link if isinstance(link, ASGILink) else None
         self._own = inbox if isinstance(inbox, Inbox) else None
+
+
+    # Calls of C where the link is compiled, by way of its class: it has no subclass that
+    # does them otherwise.
+
+    cdef bint sent(self, data, compress) except -1:
+        if self._wire is not None:
+            return WireLink.send_nowait(self._wire, data, compress)
+        if self._asgi is not None:
+            return ASGILink.send_nowait(self._asgi, data, compress)
+        return self._link.send_nowait(data, compress)
+
+    cdef object waiting(self, timeout):
+        if self._wire is not None:
+            return WireLink.wait(self._wire, timeout)
+        if self._asgi is not None:
+            return ASGILink.wait(self._asgi, timeout)
+        return self._wait(timeout)
 
 
 # Methods of `AioBase`. Not of `Talk`: those do not look what they are called with.
@@ -198,10 +218,7 @@ cdef class Sending(Call):
         if self._state == NEW:
             self._state = OVER  # if it raises
             talk = self._talk
-            if (
-                talk._link.send_nowait(self._argument, self._compress) if talk._wire is None
-                else WireLink.send_nowait(talk._wire, self._argument, self._compress)
-            ):
+            if talk.sent(self._argument, self._compress):
                 return give(None, result)
             self._inner = _send_later(talk._link, self._argument, self._compress).__await__()
         elif self._state == OVER:
@@ -225,6 +242,7 @@ cdef class Receiving(Call):
     cdef int advance(self, PyObject **result) except -1:
         cdef Talk talk = self._talk
         cdef object value, waiting
+        cdef int sent
         if self._state == OVER:
             self.refuse()
         self._state = OVER  # if it raises
@@ -233,15 +251,20 @@ cdef class Receiving(Call):
                 (<Waiter>self._inner).close()
                 self._inner = None
             elif self._inner is not None:
-                if PyIter_Send(self._inner, None, result) == PYGEN_NEXT:
+                sent = (
+                    (<Steps>self._inner).advance(result) if isinstance(self._inner, Steps)
+                    else PyIter_Send(self._inner, None, result)
+                )
+                if sent == PYGEN_NEXT:
                     self._state = WAITS
                     return PYGEN_NEXT
-                value = <object>result[0]
-                Py_DECREF(value)
-                result[0] = NULL
                 self._inner = None
-                if self.last(value):
-                    return give(None, result)
+                if result[0] != NULL:
+                    value = <object>result[0]
+                    Py_DECREF(value)
+                    result[0] = NULL
+                    if self.last(value):
+                        return give(None, result)
             if talk._messages:
                 if talk._stream is None:
                     value = talk._own.get() if talk._own is not None else talk._inbox.get()
@@ -252,9 +275,7 @@ cdef class Receiving(Call):
             if talk._own.ended if talk._own is not None else talk._inbox.ended:
                 raise self.end(talk)
             value = talk._limit if self._argument is _UNSET else self._argument
-            waiting = (
-                talk._wait(value) if talk._wire is None else WireLink.wait(talk._wire, value)
-            )
+            waiting = talk.waiting(value)
             if type(waiting) is Waiter:
                 self._inner = waiting
                 self._state = WAITS
