@@ -419,6 +419,7 @@ class WireLink:
         self._read_on()
         if self.ending is not None:
             self.inbox.end()
+            self._part()
 
     def _read_on(self) -> None:
         self._keepalive.resume()
@@ -788,7 +789,14 @@ class WireLink:
             closed = getattr(self._streams_protocol, "_closed", None)
             if closed is not None and closed.done() and not closed.cancelled():
                 closed.exception()
+        self._keepalive.part()
+        self._part()
         self._closed.set()
+
+    def _part(self) -> None:
+        """Let the inbox go, unless it asks us for more: then what is left can be freed at once."""
+        if self.state is State.CLOSED and self.inbox.ended:
+            self.inbox.part()
 
     def pause_writing(self) -> None:
         """The transport holds more than its high-water mark."""
