@@ -447,10 +447,9 @@ class Server:
     ) -> tuple[AioServer, Handler, asyncio.Task[Any]] | None:
         """Open a WebSocket; or None when the client has had another answer, or none."""
         source = arrival
-        assert arrival.transport is not None
-        peer = arrival.transport.get_extra_info("peername")
+        peer = arrival.peer
         try:
-            with arrival:
+            with arrival as task:
                 if self._secures:
                     assert self._ssl is not None
                     source = await over_tls(arrival, self._ssl)
@@ -480,7 +479,6 @@ class Server:
             self._tally.answers += 1
             await source.answer(opened)
             return None
-        task = asyncio.current_task()
         assert task is not None
         del self._opening[task]
         # It costs a turn of the loop, which a task that has begun can do without.
