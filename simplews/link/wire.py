@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -701,8 +702,9 @@ class WireLink:
         ending.waiting = self._waiting(ending)
         self.ending = ending
         self.state = State.CLOSING
-        self._keepalive.stop(lambda: ConnectionClosed(ending))
-        self._outbox.send_away(lambda: ConnectionClosed(ending))
+        error = partial(ConnectionClosed, ending)
+        self._keepalive.stop(error)
+        self._outbox.send_away(error)
         if self._fragment_wait is not None:
             self._fragment_wait.reschedule(self._loop.time())
         # Messages that wait for room in the inbox were here before the end.
@@ -713,12 +715,12 @@ class WireLink:
 
     def _waiting(self, ending: Ending) -> Waiting:
         """What waits now, before anybody is woken."""
-        now = self._loop.time()
         # A task in receive() has what came with a Close, but did not run yet.
         messages = 0 if self.inbox.waiter.reader is not None else len(self.inbox.messages)
         sends = self._sends or []
         pings, ping_seconds = self._keepalive.unanswered()
         unwritten = self.unwritten()
+        now = self._loop.time() if sends or not ending.normal else 0.0
         blocked = 0.0 if ending.normal else blocks_of(self._loop).recent(now)
         if not (messages or sends or unwritten or pings or blocked):
             return NOTHING_WAITS
