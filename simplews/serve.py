@@ -14,7 +14,7 @@ import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import Any, Unpack, overload
 
 from .errors import ConnectionClosed, WebSocketRuntimeError
@@ -420,7 +420,8 @@ class Server:
             if self._closing is not None:
                 await ws.close(CloseCode.GOING_AWAY)
             result = handler(ws)
-            if isinstance(result, Coroutine):
+            # The type first: to ask an abstract class takes three times as long.
+            if type(result) is CoroutineType or isinstance(result, Coroutine):
                 result = Driven(ws._link.inbox.waiter, result)
             elif not inspect.isawaitable(result):
                 raise TypeError(f"{handler!r} is no coroutine function: define it with 'async def'")
