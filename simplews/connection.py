@@ -63,8 +63,13 @@ class AioBase(Talk):
     request: HandshakeRequest
     headers: Headers
 
+    _unopened: Any = Unopened("AioBase")  # one for all of a class
     _opened: float | None = None  # when, by time.monotonic()
     _age: float | None = None  # seconds it was open, at its end
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls._unopened = Unopened(cls.__name__)
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -76,14 +81,17 @@ class AioBase(Talk):
         self._cleanups: list[Cleanup] = []
         self._cleaning: asyncio.Task[None] | None = None
         self._stream: object = None  # stands for the message that is read in pieces
-        self._carry(cast(Link, Unopened(type(self).__name__)))
+        self._carry(self._unopened)
 
     def _attach(self, link: Link, side: str) -> None:
         """The opening handshake is done: *link* carries the messages from here on."""
         self._carry(link)
         self._opened = time.monotonic()
-        link.on_closed(functools.partial(self._log_life, side))
-        link.on_closed(self._closed)
+        link.on_closed(functools.partial(self._link_closed, side))
+
+    def _link_closed(self, side: str) -> None:
+        self._log_life(side)
+        self._closed()
 
     def _log_life(self, side: str) -> None:
         """One INFO line for the whole connection: how long, how much, who ended it and why."""

@@ -14,7 +14,7 @@ import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import Any, Unpack, overload
 
 from .errors import ConnectionClosed, WebSocketRuntimeError
@@ -420,7 +420,8 @@ class Server:
             if self._closing is not None:
                 await ws.close(CloseCode.GOING_AWAY)
             result = handler(ws)
-            if isinstance(result, Coroutine):
+            # The type first: to ask an abstract class takes three times as long.
+            if type(result) is CoroutineType or isinstance(result, Coroutine):
                 result = Driven(ws._link.inbox.waiter, result)
             elif not inspect.isawaitable(result):
                 raise TypeError(f"{handler!r} is no coroutine function: define it with 'async def'")
@@ -447,10 +448,9 @@ class Server:
     ) -> tuple[AioServer, Handler, asyncio.Task[Any]] | None:
         """Open a WebSocket; or None when the client has had another answer, or none."""
         source = arrival
-        assert arrival.transport is not None
-        peer = arrival.transport.get_extra_info("peername")
+        peer = arrival.peer
         try:
-            with arrival:
+            with arrival as task:
                 if self._secures:
                     assert self._ssl is not None
                     source = await over_tls(arrival, self._ssl)
@@ -480,7 +480,6 @@ class Server:
             self._tally.answers += 1
             await source.answer(opened)
             return None
-        task = asyncio.current_task()
         assert task is not None
         del self._opening[task]
         # It costs a turn of the loop, which a task that has begun can do without.

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 from ..protocol.handshake import (
     MAX_HEAD,
@@ -38,9 +38,9 @@ class Arrival(asyncio.Protocol):
     """
     The protocol of a client's transport, and the `Source` of its request, whose head it reads.
 
-    As a context manager it keeps the time that was given with `expect`: the task in the
-    block gets `TooLate` when it is over, and behind the block it does not matter. An
-    `asyncio.timeout` would do the same for three times as much, and needs a task.
+    As a context manager, of the task in the block, it keeps the time that was given with
+    `expect`: the task gets `TooLate` when it is over, and behind the block it does not
+    matter. An `asyncio.timeout` would do the same for three times as much, and needs a task.
 
     Args:
         connected: Called with it when it has its transport.
@@ -48,6 +48,7 @@ class Arrival(asyncio.Protocol):
 
     Attributes:
         transport: Its transport, once it has one.
+        peer: The address of whom it connects with, once it has one.
         excess: Whether it is one more than its server takes.
     """
 
@@ -65,6 +66,7 @@ class Arrival(asyncio.Protocol):
         "_timer",
         "_waiter",
         "excess",
+        "peer",
         "transport",
     )
 
@@ -87,6 +89,7 @@ class Arrival(asyncio.Protocol):
         self._error: Exception | None = None  # what broke the transport
         self._waiter: asyncio.Future[None] | None = None
         self.transport: asyncio.Transport | None = None
+        self.peer: Any = None
         self.excess = False
         self._late = False
         self._timer: Timer | None = None
@@ -96,7 +99,9 @@ class Arrival(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client has connected."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = transport  # type: ignore[assignment]
+        # A TLS transport that is closed does not know it any more.
+        self.peer = transport.get_extra_info("peername")
         connected, self._connected = self._connected, None
         if connected is not None:
             connected(self)
@@ -174,10 +179,11 @@ class Arrival(asyncio.Protocol):
         else:
             self.ask()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> asyncio.Task[Any] | None:
         if self._late:
             raise TooLate
-        self._task = asyncio.current_task()
+        self._task = task = asyncio.current_task()
+        return task
 
     def __exit__(
         self,
@@ -219,8 +225,7 @@ class Arrival(asyncio.Protocol):
         if self._failure is not None:
             raise self._failure
         assert self._head is not None
-        assert self.transport is not None
-        return parse_request(self._head, self.transport.get_extra_info("peername"))
+        return parse_request(self._head, self.peer)
 
     async def open(
         self,

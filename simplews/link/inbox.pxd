@@ -25,5 +25,6 @@ cdef class Inbox:
     cpdef object arrived(self, Py_ssize_t size)
     cpdef object wake(self, bint now=*)
     cpdef object end(self)
+    cpdef object part(self)
     cpdef object get(self)
     cpdef object wait(self, object timeout)

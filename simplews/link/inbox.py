@@ -30,6 +30,17 @@ class Source(Protocol):
     def resume_reading(self) -> None: ...
 
 
+class _Gone:
+    """A source from which nothing comes any more."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+_GONE = _Gone()
+
+
 class Inbox:
     """
     Args:
@@ -122,6 +133,14 @@ class Inbox:
         if self._event is not None:
             self._event.set()
         self.wake()
+
+    def part(self) -> None:
+        """
+        Let go of the source, which is gone.
+
+        It holds us in turn: the two would wait for the collector of garbage.
+        """
+        self._source = _GONE
 
     # ------------------------------------------------------------ the reader
 

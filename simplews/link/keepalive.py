@@ -129,6 +129,10 @@ class Keepalive:
         self._waiters.clear()
         self._sent.clear()
 
+    def part(self) -> None:
+        """Let go of the carrier, which is gone: `stop` was called, and nothing is sent any more."""
+        del self._carrier
+
     # ------------------------------------------------------------- the clock
 
     def _tick(self) -> None:

@@ -16,9 +16,12 @@ __all__ = ["Unopened"]
 
 class Unopened:
     """
-    The link of a connection that was constructed and not opened.
+    The link of connections that were constructed and not opened, for all of one class.
 
     It stands in for its own inbox, too: an empty one.
+
+    Args:
+        name: The name of the class.
     """
 
     state: State = State.CONNECTING

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -419,6 +420,7 @@ class WireLink:
         self._read_on()
         if self.ending is not None:
             self.inbox.end()
+            self._part()
 
     def _read_on(self) -> None:
         self._keepalive.resume()
@@ -700,8 +702,9 @@ class WireLink:
         ending.waiting = self._waiting(ending)
         self.ending = ending
         self.state = State.CLOSING
-        self._keepalive.stop(lambda: ConnectionClosed(ending))
-        self._outbox.send_away(lambda: ConnectionClosed(ending))
+        error = partial(ConnectionClosed, ending)
+        self._keepalive.stop(error)
+        self._outbox.send_away(error)
         if self._fragment_wait is not None:
             self._fragment_wait.reschedule(self._loop.time())
         # Messages that wait for room in the inbox were here before the end.
@@ -712,12 +715,12 @@ class WireLink:
 
     def _waiting(self, ending: Ending) -> Waiting:
         """What waits now, before anybody is woken."""
-        now = self._loop.time()
         # A task in receive() has what came with a Close, but did not run yet.
         messages = 0 if self.inbox.waiter.reader is not None else len(self.inbox.messages)
         sends = self._sends or []
         pings, ping_seconds = self._keepalive.unanswered()
         unwritten = self.unwritten()
+        now = self._loop.time() if sends or not ending.normal else 0.0
         blocked = 0.0 if ending.normal else blocks_of(self._loop).recent(now)
         if not (messages or sends or unwritten or pings or blocked):
             return NOTHING_WAITS
@@ -788,7 +791,14 @@ class WireLink:
             closed = getattr(self._streams_protocol, "_closed", None)
             if closed is not None and closed.done() and not closed.cancelled():
                 closed.exception()
+        self._keepalive.part()
+        self._part()
         self._closed.set()
+
+    def _part(self) -> None:
+        """Let the inbox go, unless it asks us for more: then what is left can be freed at once."""
+        if self.state is State.CLOSED and self.inbox.ended:
+            self.inbox.part()
 
     def pause_writing(self) -> None:
         """The transport holds more than its high-water mark."""

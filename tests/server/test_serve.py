@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import statistics
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -952,3 +953,58 @@ async def test_a_late_wsock_waits_for_a_peer_that_does_not_read() -> None:
         with contextlib.suppress(ConnectionError):
             draining.result()
         peer.sock.close()
+
+
+@pytest.mark.parametrize("end", ["closed", "lost", "unread"])
+async def test_an_ended_connection_does_not_wait_for_the_garbage_collector(end: str) -> None:
+    numbers = list("123456789")
+    left: list[weakref.ref[Any]] = []
+    got: list[str | bytes] = []
+
+    def watch(ws: AioServer | AioClient) -> None:
+        # A link has no weak references. Of these one is its inbox's and its outbox's.
+        left.extend([weakref.ref(ws), weakref.ref(ws._messages)])
+
+    async def handler(ws: AioServer) -> None:
+        watch(ws)
+        if end == "lost":
+            await ws.receive()
+            ws.abort()
+            await ws.wait_closed()
+        if end == "unread":
+            await until(lambda: ws._link.stats.messages_waiting == 2)
+            ws.abort()
+            await ws.wait_closed()
+            # What was read and had no room in the inbox comes after the end.
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    got.append(await ws.receive())  # type: ignore[arg-type]
+            with pytest.raises(ConnectionClosed):
+                await ws.ping()
+            assert ws.stats.messages_waiting == 0
+        else:
+            await echo(ws)
+
+    async def life() -> None:
+        ws = await AioClient.connect(f"ws://127.0.0.1:{server.port}/")
+        watch(ws)
+        for number in numbers[:1] if end == "lost" else numbers:
+            await ws.send(number)
+        if end == "closed":
+            await ws.close()
+        await ws.wait_closed()
+        with pytest.raises(ConnectionClosed):
+            await ws.ping()
+        assert ws.stats.messages_waiting == 0
+
+    async with serve(handler, "127.0.0.1", max_queue=2) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            await life()
+            await until(lambda: not [thing for thing in left if thing() is not None])
+        finally:
+            gc.enable()
+    assert len(left) == 4
+    assert got == numbers[: len(got)]
+    assert len(got) >= (2 if end == "unread" else 0)
