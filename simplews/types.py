@@ -542,7 +542,7 @@ class URL(str):
 # ------------------------------------------------------------- the handshake
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True)
 class HandshakeRequest:
     """
     A request as the server reads it; the same in every source.
@@ -564,23 +564,6 @@ class HandshakeRequest:
     method: str = "GET"
     remote_address: Any = None
 
-    def __init__(
-        self,
-        host: str,
-        target: str,
-        headers: Headers,
-        subprotocols: tuple[str, ...] = (),
-        method: str = "GET",
-        remote_address: Any = None,
-    ) -> None:
-        # Every connection makes one: the setattr of a frozen dataclass takes twice as long.
-        _set_host(self, host)
-        _set_target(self, target)
-        _set_headers(self, headers)
-        _set_subprotocols(self, subprotocols)
-        _set_method(self, method)
-        _set_remote_address(self, remote_address)
-
     @property
     def path(self) -> str:
         """The target's path, percent-decoded."""
@@ -599,15 +582,6 @@ class HandshakeRequest:
     def with_address(self, remote_address: Any) -> HandshakeRequest:
         """A copy that names the peer's address."""
         return replace(self, remote_address=remote_address)
-
-
-_slots = HandshakeRequest.__dict__
-_set_host = _slots["host"].__set__
-_set_target = _slots["target"].__set__
-_set_headers = _slots["headers"].__set__
-_set_subprotocols = _slots["subprotocols"].__set__
-_set_method = _slots["method"].__set__
-_set_remote_address = _slots["remote_address"].__set__
 
 
 @dataclass(frozen=True, slots=True)
