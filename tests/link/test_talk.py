@@ -11,6 +11,7 @@ import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
+from unittest.mock import create_autospec
 
 import anyio
 import pytest
@@ -221,6 +222,32 @@ async def test_one_that_runs_is_not_entered_again(pair: Pair) -> None:
     assert await server.receive() == "partpartpart"
     assert not any("mine" in text for text in refused)
     assert len(refused) >= 2
+
+
+async def test_a_mock_of_a_connection_is_awaited_alike() -> None:
+    mocked = create_autospec(AioServer, instance=True)
+    mocked.receive.return_value = "mocked"
+    assert await mocked.receive() == "mocked"
+    await mocked.send("text")
+    mocked.send.assert_awaited_once_with("text")
+    assert asyncio.iscoroutinefunction(AioServer.receive)
+
+
+async def test_async_for_goes_through_what_took_the_place_of_receive(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who measure replace methods, of a class or of one connection."""
+    server, client = pair
+    for where in (simplews.connection.AioBase, AioClient, client):
+        real = where.receive
+
+        async def counted(*args: Any, real: Any = real) -> Any:
+            return f"{await real(*args)}, counted"
+
+        with monkeypatch.context() as patched:
+            patched.setattr(where, "receive", counted)
+            await server.send("text")
+            assert (await anext(aiter(client))).data == "text, counted"
 
 
 async def test_the_end_is_told_in_a_traceback_that_ends_with_the_call(pair: Pair) -> None:
