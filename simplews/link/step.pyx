@@ -35,7 +35,10 @@ cpdef object run_as(task, loop, context, coroutine):
     else:  # nobody is there: the caller has just asked
         _current[loop] = task
     try:
-        PyContext_Enter(context)
+        try:
+            PyContext_Enter(context)
+        except RuntimeError:
+            return None
         try:
             sent = PyIter_Send(coroutine, None, &result)
         finally:
