@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -189,7 +190,11 @@ def run(program: Sequence[Act], debug: bool, traced: bool, role: type[AioClient]
                     sys.settrace(before)
             return played.log
 
-    with warnings.catch_warnings(record=True) as told:
+    def unraisable(what: Any) -> None:
+        reported.append(f"ignored {what.exc_value!r}")
+
+    with warnings.catch_warnings(record=True) as told, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "unraisablehook", unraisable)
         warnings.simplefilter("always")
         try:
             log = loop.run_until_complete(play())
