@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import sys
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextvars import ContextVar
@@ -249,7 +250,7 @@ class AioBase(Talk):
         A normal end (1000, 1001, or a Close without a code) ends the loop;
         anything else raises `ConnectionClosed`, as `exception` tells too.
         """
-        if Messages is not None and type(self).receive is AioBase.receive:
+        if Messages is not None and getattr(self.receive, "__func__", None) is _RECEIVE:
             return Messages(self)
         return self._iterate()
 
@@ -611,7 +612,15 @@ class AioBase(Talk):
 
 
 for _name, _method in SHORTCUTS.items():  # the same, compiled
-    setattr(AioBase, _name, functools.update_wrapper(_method, getattr(AioBase, _name)))
+    functools.update_wrapper(_method, getattr(AioBase, _name))
+    # So that a mock of a connection is awaited as well.
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(_method)
+    else:
+        _method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    setattr(AioBase, _name, _method)
+
+_RECEIVE = AioBase.receive  # which somebody may replace, to measure
 
 
 @functools.lru_cache(maxsize=32)

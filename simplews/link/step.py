@@ -36,7 +36,8 @@ def run_as(
     Let *coroutine* go on in the name of *task*, where none is current.
 
     Returns:
-        What it yields.
+        What it yields. None, as if it wanted another turn, if *context* is entered
+        already, which nobody can do twice: the caller runs in it.
 
     Raises:
         StopIteration: It has ended.
@@ -44,6 +45,10 @@ def run_as(
     _enter_task(loop, task)
     try:
         return context.run(coroutine.send, None)
+    except RuntimeError as exc:
+        if exc.__traceback__ is not None and exc.__traceback__.tb_next is not None:
+            raise  # in the coroutine
+        return None
     finally:
         _leave_task(loop, task)
 

@@ -10,7 +10,8 @@ cdef extern from "Python.h":
     int PYGEN_RETURN
     int PYGEN_NEXT
     int PyIter_Send(object iterator, object value, PyObject **result) except -1
-    int PyContext_Enter(object context) except -1
+    int PyContext_Enter(object context)  # an `except` around it would cost more than it
+    void PyErr_Clear()
     int PyContext_Exit(object context) except -1
 
 DONE = object()
@@ -35,7 +36,9 @@ cpdef object run_as(task, loop, context, coroutine):
     else:  # nobody is there: the caller has just asked
         _current[loop] = task
     try:
-        PyContext_Enter(context)
+        if PyContext_Enter(context) < 0:
+            PyErr_Clear()
+            return None
         try:
             sent = PyIter_Send(coroutine, None, &result)
         finally:

@@ -43,6 +43,7 @@ cdef extern from "Python.h":
     # With none of Cython's own ideas about what to do with an error.
     int PyErr_WarnEx(PyObject *category, const char *message, Py_ssize_t level)
     void PyErr_WriteUnraisable(PyObject *place)
+    void PyObject_GC_UnTrack(void *found)
     PyObject *PyExc_RuntimeWarning
     PyTypeObject *Py_TYPE(PyObject *thing)
 
@@ -89,6 +90,7 @@ cdef class Talk:
 def send(self, data, *, compress=None):
     cdef Talk talk = <Talk?>self
     cdef Sending call = Sending.__new__(Sending)
+    call._state = NEW
     call._talk = talk
     call._argument = data
     call._compress = compress
@@ -98,6 +100,7 @@ def send(self, data, *, compress=None):
 def receive(self, timeout=UNSET):
     cdef Talk talk = <Talk?>self
     cdef Receiving call = Receiving.__new__(Receiving)
+    call._state = NEW
     call._talk = talk
     call._argument = timeout
     return call
@@ -107,12 +110,13 @@ SHORTCUTS = {"send": send, "receive": receive}
 
 
 cdef enum:
+    OVER  # of one that nobody has called as well: its class is there for everybody
     NEW
     WAITS
-    OVER
 
 
 @cython.freelist(32)
+@cython.auto_pickle(False)
 cdef class Call:
     """
     A coroutine to whoever awaits it, and to `asyncio.create_task`.
@@ -153,9 +157,11 @@ cdef class Call:
 
     def throw(self, kind, value=None, traceback=None):
         exc = kind if value is None else value
+        if self._state == OVER:  # or it runs
+            self.refuse()
         inner, self._inner = self._inner, None
-        state, self._state = self._state, OVER
-        if inner is None or state == OVER:
+        self._state = OVER
+        if inner is None:
             raise exc
         try:
             given = inner.throw(exc)
@@ -173,6 +179,8 @@ cdef class Call:
         raise NotImplementedError
 
     def close(self):
+        if self._state == OVER:  # or it runs
+            return
         inner, self._inner = self._inner, None
         self._state = OVER
         if inner is not None:
@@ -209,6 +217,7 @@ cdef class Call:
 
 
 @cython.final
+@cython.auto_pickle(False)
 cdef class Sending(Call):
     __qualname__ = "AioBase.send"
 
@@ -236,6 +245,7 @@ cdef class Sending(Call):
 
 
 @cython.final
+@cython.auto_pickle(False)
 cdef class Receiving(Call):
     __qualname__ = "AioBase.receive"
 
@@ -300,7 +310,7 @@ cdef class Messages:
 
     cdef Talk _talk
 
-    def __init__(self, Talk talk):
+    def __cinit__(self, Talk talk not None):
         self._talk = talk
 
     def __aiter__(self):
@@ -308,6 +318,7 @@ cdef class Messages:
 
     def __anext__(self):
         cdef Receiving call = Receiving.__new__(Receiving)
+        call._state = NEW
         call._talk = self._talk
         call._follows = True
         return call
@@ -340,9 +351,30 @@ cdef PyObject *following(Call call) except? NULL:
 
 cdef void dropped(PyObject *call) noexcept:
     """tp_dealloc; ``__dealloc__`` would save and restore an error each time."""
-    if (<Call>call)._state == NEW:
-        complain(call)
+    if (<Call>call)._state != OVER:
+        PyObject_GC_UnTrack(call)  # nobody may find it while others run
+        if (<Call>call)._state == NEW:
+            complain(call)
+        else:
+            leave(call)
     free_call(call)
+
+
+cdef void leave(PyObject *call) noexcept:
+    """Who dropped it did not close it: let what it awaits know, as a coroutine does."""
+    cdef PyObject *kind
+    cdef PyObject *value
+    cdef PyObject *traceback
+    PyErr_Fetch(&kind, &value, &traceback)
+    inner = (<Call>call)._inner
+    (<Call>call)._inner = None
+    try:
+        if inner is not None:  # the garbage collector may have taken it
+            inner.close()
+    except BaseException as exc:
+        PyErr_SetObject(type(exc), exc)
+        PyErr_WriteUnraisable(NULL)
+    PyErr_Restore(kind, value, traceback)
 
 
 cdef void complain(PyObject *call) noexcept:

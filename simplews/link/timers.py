@@ -69,14 +69,14 @@ class Row:
     def add(self, callback: Callable[[], object]) -> Timer:
         """One that begins now."""
         timer = Timer(self, self._loop.time() + self._delay, callback)
+        if not self._armed:
+            self._arm(timer._due)  # first: the loop may refuse it
         if self._last is None:
             self._first = timer
         else:
             self._last._after = timer
             timer._before = self._last
         self._last = timer
-        if not self._armed:
-            self._arm(timer._due)
         return timer
 
     def remove(self, timer: Timer) -> None:
@@ -93,10 +93,10 @@ class Row:
         timer._row = timer._callback = timer._context = timer._before = timer._after = None
 
     def _arm(self, due: float) -> None:
-        self._armed = True
         self._until = due
         # In a context of its own: that of a connection would be held as long as the row.
         self._loop.call_at(due, self._fire, context=Context())
+        self._armed = True
 
     def _fire(self) -> None:
         # A loop may count in milliseconds, and be early by less than one.

@@ -20,6 +20,7 @@ cdef class Waiter:
     cpdef object wake_now(self)
     cpdef object begin(self)
     cpdef object close(self)
+    cpdef object run(self, object callback, object context)
     cpdef object driven_by(self, object driven)
     cpdef object still_waits(self, object callback, object context)
     cdef object _end(self)

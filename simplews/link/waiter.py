@@ -128,7 +128,14 @@ class Waiter:
         if self._driven is not None:
             self._driven.go_on(callback, context)
         else:
+            self.run(callback, context)
+
+    def run(self, callback: Callable[[Any], object], context: Context) -> None:
+        """Let the task go on; in the next iteration if its context is that of the caller."""
+        try:
             context.run(callback, self)
+        except RuntimeError:  # no task raises one here, and nobody enters a context twice
+            self._loop.call_soon(callback, self, context=context)
 
     def expire(self) -> None:
         """The time to wait is over."""
@@ -314,7 +321,7 @@ class Driven:
             self._given, self._error = given, error
             del given, error
             waiter.driven_by(None)
-            context.run(callback, waiter)
+            waiter.run(callback, context)
 
     def cancel(self, message: Any) -> bool:
         """The task is cancelled; False if it is not past the task that the coroutine runs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import sys
 import traceback
@@ -485,3 +486,34 @@ async def test_its_traceback_is_the_coroutines(end: Any) -> None:
         return await task
 
     assert await names(Driven(waiter, end(waiter))) == ["main", end.__name__]
+
+
+@pytest.mark.parametrize("driven", [True, False])
+async def test_who_wakes_it_may_run_in_its_context(driven: bool) -> None:
+    """Which nobody can enter a second time: it goes on in the next turn."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)
+    waiter = Waiter(loop)
+    context = contextvars.copy_context()
+    seen = []
+
+    async def waits() -> str:
+        for number in range(3):
+            await waiter
+            seen.append((number, WHO.get()))
+        raise RuntimeError("mine")
+
+    async def main() -> None:
+        WHO.set("it")
+        coroutine = waits()
+        await (Driven(waiter, coroutine) if driven else coroutine)
+
+    task = asyncio.create_task(main(), context=context)
+    await asyncio.sleep(0)
+    for turn in range(3):
+        loop.call_soon(waiter.wake_now, context=context if turn else None)
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert seen[turn:] == [(turn, "it")]
+    with pytest.raises(RuntimeError, match="mine"):
+        await task

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import inspect
+import pickle
+import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
+from unittest.mock import create_autospec
 
 import anyio
 import pytest
@@ -145,6 +149,105 @@ async def test_a_wait_that_is_closed_leaves_room_for_another(pair: Pair) -> None
     coroutine.close()
     await server.send("for the next")
     assert await client.receive() == "for the next"
+
+
+@each_call
+async def test_it_is_neither_copied_nor_made_by_hand(pair: Pair, call: Any) -> None:
+    coroutine = call(pair[1])
+    for copied in (copy.copy, pickle.dumps):
+        with pytest.raises(TypeError):
+            copied(coroutine)
+    with pytest.raises((TypeError, RuntimeError)):
+        await type(coroutine)()
+    coroutine.close()
+
+
+@each_call
+async def test_the_collector_may_run_while_one_is_told_of(
+    pair: Pair, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def show(message: Warning | str, *args: Any) -> None:
+        gc.collect()
+        told.append(str(message))
+
+    monkeypatch.setattr(warnings, "showwarning", show)
+    warnings.simplefilter("always")
+    for _ in range(10):
+        call(pair[1])
+    made = [call(pair[1]) for _ in range(50)]
+    for coroutine in made:
+        coroutine.close()
+    assert len({id(coroutine) for coroutine in made}) == 50
+    assert len(told) == 10
+
+
+async def test_a_wait_that_is_dropped_leaves_room_for_another(pair: Pair) -> None:
+    server, client = pair
+    for timeout in (None, 60):
+        coroutine = client.receive(timeout)
+        coroutine.send(None)
+        del coroutine
+        await server.send("for the next")
+        assert await client.receive() == "for the next"
+
+
+@each_call
+async def test_nothing_is_thrown_into_one_that_is_over(pair: Pair, call: Any) -> None:
+    coroutine = call(pair[1])
+    coroutine.close()
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        coroutine.throw(ValueError("mine"))
+
+
+async def test_one_that_runs_is_not_entered_again(pair: Pair) -> None:
+    server, client = pair
+    refused = []
+
+    def parts() -> Any:
+        for act in (
+            lambda: sending.send(None),
+            lambda: sending.throw(ValueError("mine")),
+            lambda: sending.close(),
+        ):
+            try:
+                act()
+            except (RuntimeError, ValueError) as exc:
+                refused.append(repr(exc))
+            yield "part"
+
+    sending = client.send(parts())
+    await sending
+    assert await server.receive() == "partpartpart"
+    assert not any("mine" in text for text in refused)
+    assert len(refused) >= 2
+
+
+async def test_a_mock_of_a_connection_is_awaited_alike() -> None:
+    mocked = create_autospec(AioServer, instance=True)
+    mocked.receive.return_value = "mocked"
+    assert await mocked.receive() == "mocked"
+    await mocked.send("text")
+    mocked.send.assert_awaited_once_with("text")
+    assert asyncio.iscoroutinefunction(AioServer.receive)
+
+
+async def test_async_for_goes_through_what_took_the_place_of_receive(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who measure replace methods, of a class or of one connection."""
+    server, client = pair
+    for where in (simplews.connection.AioBase, AioClient, client):
+        real = where.receive
+
+        async def counted(*args: Any, real: Any = real) -> Any:
+            return f"{await real(*args)}, counted"
+
+        with monkeypatch.context() as patched:
+            patched.setattr(where, "receive", counted)
+            await server.send("text")
+            assert (await anext(aiter(client))).data == "text, counted"
 
 
 async def test_the_end_is_told_in_a_traceback_that_ends_with_the_call(pair: Pair) -> None:

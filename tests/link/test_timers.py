@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from simplews.link.timers import Timer, timers_of
 
 from ..clock import ClockLoop
@@ -158,6 +160,20 @@ async def test_many_connections_need_no_more_timers_of_the_loop_than_one() -> No
                 ponged.cancel()
             counted.append(sum(not timer.cancelled() for timer in loop._scheduled))
     assert counted[1:] == counted[:1] * 4
+
+
+async def test_a_loop_that_refuses_one_keeps_no_other_from_firing() -> None:
+    """In its debug mode it does, when another thread asks."""
+    loop, _ = loop_now()
+    loop.set_debug(True)
+    timers = timers_of(loop)
+    called: list[str] = []
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await asyncio.to_thread(timers.call_later, 3, lambda: called.append("refused"))
+    timers.call_later(3, lambda: called.append("taken"))
+    await asyncio.sleep(4)
+    assert called == ["taken"]
 
 
 def test_a_loop_that_has_ended_is_let_go() -> None:
