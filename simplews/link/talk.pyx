@@ -66,7 +66,6 @@ cdef class Talk:
         self._asgi = link if isinstance(link, ASGILink) else None
         self._own = inbox if isinstance(inbox, Inbox) else None
 
-
     # Calls of C where the link is compiled, by way of its class: it has no subclass that
     # does them otherwise.
 
