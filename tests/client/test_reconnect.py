@@ -86,8 +86,8 @@ async def test_a_server_that_comes_and_goes(port: int) -> None:
                 break
 
     task = asyncio.create_task(client())
-    await until(lambda: len(retries) == 3)
-    assert [retry.number for retry in retries] == [1, 2, 3]
+    await until(lambda: len(retries) >= 3)  # a pause that is drawn short hides one
+    assert [retry.number for retry in retries[:3]] == [1, 2, 3]
     assert all(isinstance(retry.error, OpenError) for retry in retries)
     for away in (1, 300):
         async with serve(echo, "127.0.0.1", port) as server:
