@@ -2,7 +2,7 @@
 
 The twin of ``talk.pyx``, where ``send()``, ``receive()`` and the turns of ``async for`` are
 one object each that is asked for its steps, in place of a coroutine: its frame, its
-object and its way through the interpreter were a fifth of what an echo costs.
+object and its way through the interpreter were a quarter of what an echo costs.
 `AioBase` has them as Python, which is what they mean; the tests of the contract run both ways.
 """
 
