@@ -12,7 +12,7 @@ import random
 import signal
 import socket
 import ssl as ssl_module
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import CoroutineType, TracebackType
 from typing import Any, Unpack, overload
@@ -24,7 +24,6 @@ from .link.blocks import blocks_of
 from .link.options import OptionArgs
 from .link.sources import TOO_SLOW, Gone, no_delay
 from .link.transports import can_secure, create_server, create_unix_server
-from .link.waiter import Driven
 from .origins import Origins, check_origin, check_rules
 from .protocol.frames import check_close
 from .protocol.handshake import (
@@ -421,9 +420,7 @@ class Server:
                 await ws.close(CloseCode.GOING_AWAY)
             result = handler(ws)
             # The type first: to ask an abstract class takes three times as long.
-            if type(result) is CoroutineType or isinstance(result, Coroutine):
-                result = Driven(ws._link.inbox.waiter, result)
-            elif not inspect.isawaitable(result):
+            if type(result) is not CoroutineType and not inspect.isawaitable(result):
                 raise TypeError(f"{handler!r} is no coroutine function: define it with 'async def'")
             await result
         except ConnectionClosed as exc:

@@ -51,6 +51,7 @@ def run_as(
         return None
     finally:
         _leave_task(loop, task)
+        del task, context, coroutine  # an error's frames hold this one
 
 
 def step(coroutine: Coroutine[Any, Any, None]) -> Any:

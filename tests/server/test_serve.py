@@ -27,7 +27,6 @@ from simplews import (
     serve,
 )
 from simplews import ConnectionError as OpenError
-from simplews.link.waiter import Driven
 
 from ..peer import CLOSE, REQUEST, TEXT, Peer, frame, settled, until
 from ..tls import Tls
@@ -400,28 +399,6 @@ async def test_how_a_handler_ends_is_the_close_code(
         assert not server.connections
     errors = [line for line in lines(log) if line.startswith("ERROR")]
     assert len(errors) == (code == 1011)
-
-
-async def test_a_handler_goes_on_past_its_task() -> None:
-    """What that is worth: `message-cost.md`; what it must not change: `test_driven.py`."""
-    seen: list[Any] = []
-    asyncio.get_running_loop().set_debug(False)
-
-    async def handler(ws: AioServer) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        coroutine: Any = task.get_coro()
-        await ws.send(await ws.receive() or "")
-        seen.append(type(coroutine.cr_await))
-        await ws.send(await ws.receive() or "")
-        seen.append(asyncio.current_task() is task)
-
-    async with serve(handler, "127.0.0.1", 0) as server:
-        async with AioClient.connect(f"ws://127.0.0.1:{server.port}/") as ws:
-            for _ in range(2):
-                await ws.send("echo")
-                assert await ws.receive() == "echo"
-    assert seen == [Driven, True]
 
 
 async def test_a_handler_that_raises_cancelled_error_closes_its_connection() -> None:

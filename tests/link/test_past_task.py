@@ -15,10 +15,17 @@ from typing import Any
 
 import pytest
 
-from simplews.link.waiter import Driven, Waiter
+from simplews.link.waiter import Stop, Waiter
 
 WHO: ContextVar[str] = ContextVar("who", default="nobody")
 BODIES: list[Callable[[Waiter, list[Any]], Coroutine[Any, Any, Any]]] = []
+
+
+class Ordinary(asyncio.Task[Any]):
+    """A task that nothing goes past: only asyncio's own class is known well enough."""
+
+
+TASKS = {True: asyncio.Task, False: Ordinary}
 
 
 class Odd(BaseException):
@@ -41,6 +48,14 @@ def soon() -> asyncio.Future[str]:
     loop = asyncio.get_running_loop()
     future = loop.create_future()
     loop.call_soon(lambda: future.done() or future.set_result("soon"))
+    return future
+
+
+def done() -> asyncio.Future[str]:
+    """One that has its result already, and says all the same that it is to be waited for."""
+    future = asyncio.get_running_loop().create_future()
+    future.set_result("done")
+    future._asyncio_future_blocking = True
     return future
 
 
@@ -156,6 +171,71 @@ async def groups(waiter: Waiter, log: list[Any]) -> None:
     await waiter
 
 
+@body
+async def receives_from_two(waiter: Waiter, log: list[Any]) -> str:
+    loop = asyncio.get_running_loop()
+    other = Waiter(loop)
+    try:
+        for turn in range(4):
+            await waiter
+            loop.call_soon(other.wake_now)
+            await other
+            log.append((turn, waiter.reader, other.reader))
+            if turn % 2:
+                await asyncio.sleep(0)
+    finally:
+        log.append((waiter.reader, other.reader))
+    return "both"
+
+
+@body
+async def another_task_receives_when_it_does_not(waiter: Waiter, log: list[Any]) -> None:
+    """What cancels the one must not reach the other."""
+
+    async def child() -> None:
+        for _ in range(8):
+            await waiter
+            log.append(current().get_name())
+
+    await waiter
+    task = asyncio.create_task(child(), name="the child")
+    try:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await asyncio.wait([task])
+    finally:
+        await asyncio.wait([task])
+        log.append(task.cancelled())
+
+
+class Yields:
+    """Gives *thing* to the task."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __await__(self) -> Any:
+        return (yield self.thing)
+
+
+@body
+async def yields_what_is_no_future(waiter: Waiter, log: list[Any]) -> None:
+    loop = asyncio.new_event_loop()
+    strange = loop.create_future()
+    loop.close()
+    strange._asyncio_future_blocking = True
+    mine: Any = current()
+    for thing in 3, "text", strange, asyncio.get_running_loop().create_future(), mine:
+        await waiter
+        mine._asyncio_future_blocking = thing is mine
+        try:
+            await Yields(thing)
+        except RuntimeError as exc:
+            log.append(str(exc)[:5])
+    mine._asyncio_future_blocking = False
+    await waiter
+
+
 def cancels_itself(name: str, then: Callable[[Waiter], Any]) -> None:
     async def cancels(waiter: Waiter, log: list[Any]) -> Any:
         await waiter
@@ -188,7 +268,21 @@ cancels_itself("a_turn", lambda waiter: asyncio.sleep(0))
 cancels_itself("a_future", lambda waiter: asyncio.get_running_loop().create_future())
 cancels_itself("a_child", lambda waiter: asyncio.create_task(asyncio.sleep(0)))
 cancels_itself("its_end", lambda waiter: None)
+cancels_itself("what_is_done", lambda waiter: Yields(done()))
 cancels_itself("its_failure", fail)
+
+
+@body
+async def cancels_itself_and_ends(waiter: Waiter, log: list[Any]) -> str:
+    await waiter
+    current().cancel("in vain, or not")
+    return "the end"
+
+
+@body
+async def raises_a_cancellation(waiter: Waiter, log: list[Any]) -> None:
+    await waiter
+    raise asyncio.CancelledError("by hand")
 
 
 @body
@@ -216,7 +310,7 @@ async def tells_whether_it_is_cancelled(waiter: Waiter, log: list[Any], told: li
 def eager(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     """A task that runs as far as it can before this returns."""
     options: Any = {"loop": asyncio.get_running_loop(), "eager_start": True}
-    return asyncio.Task(coroutine, **options)
+    return type(current())(coroutine, **options)
 
 
 async def cancels_a_child_that_receives(waiter: Waiter, log: list[Any]) -> None:
@@ -253,25 +347,30 @@ if sys.version_info >= (3, 12):
 # ----------------------------------------------------------------- how they fare
 
 
-async def played(body: Any, driven: bool, cancel: int | None = None) -> list[Any]:
+async def played(
+    body: Any, past: bool, cancel: int | None = None, alone: bool = False
+) -> list[Any]:
     """
     What *body* and its surroundings see.
 
     Args:
         body: Is woken again and again, until it has ended.
-        driven: Whether it goes on past its task.
+        past: Whether it goes on past its task.
         cancel: Before which wake-up it is cancelled.
+        alone: Whether there are no surroundings, so that the task ends where it does.
     """
     loop = asyncio.get_running_loop()
     loop.set_debug(False)  # in debug mode nothing goes on past its task
+    loop.set_task_factory(
+        lambda loop, coroutine, **options: TASKS[past](coroutine, loop=loop, **options)
+    )
     waiter = Waiter(loop)
     log: list[Any] = []
 
     async def surroundings() -> None:
         WHO.set("the handler")
-        coroutine = body(waiter, log)
         try:
-            log.append(await (Driven(waiter, coroutine) if driven else coroutine))
+            log.append(await body(waiter, log))
         except BaseException as exc:
             log.append((type(exc).__name__, str(exc)))
             raise
@@ -280,7 +379,13 @@ async def played(body: Any, driven: bool, cancel: int | None = None) -> list[Any
             await asyncio.sleep(0)  # where a cancellation strikes that nobody has seen
             log.append("after it")
 
-    task = asyncio.create_task(surroundings(), name="the handler")
+    async def itself() -> Any:
+        WHO.set("the handler")
+        return await body(waiter, log)
+
+    task = asyncio.create_task(itself() if alone else surroundings(), name="the handler")
+    told: list[Any] = []
+    task.add_done_callback(told.append)
     for turn in range(60):
         woken = loop.create_future()
 
@@ -298,104 +403,85 @@ async def played(body: Any, driven: bool, cancel: int | None = None) -> list[Any
     assert task.done(), log
     if task.cancelled():
         log.append("cancelled")
+        with pytest.raises(asyncio.CancelledError) as raised:
+            await task
+        log.append(str(raised.value))
     else:
-        log.append(repr(task.exception()))
+        log.append(repr(task.exception() or task.result()))
     assert waiter.reader is None
+    assert told == [task]
+    assert not asyncio.all_tasks() - {current()}
     return [*log, task.cancelling()]
 
 
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
-async def test_it_is_as_inside_the_task(body: Any) -> None:
-    assert await played(body, True) == await played(body, False)
+async def test_it_is_as_inside_the_task(body: Any, alone: bool) -> None:
+    past = await played(body, True, alone=alone)
+    assert past == await played(body, False, alone=alone)
 
 
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("cancel", range(1, 6))
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
-async def test_it_is_cancelled_as_inside_the_task(body: Any, cancel: int) -> None:
-    assert await played(body, True, cancel) == await played(body, False, cancel)
+async def test_it_is_cancelled_as_inside_the_task(body: Any, cancel: int, alone: bool) -> None:
+    past = await played(body, True, cancel, alone)
+    assert past == await played(body, False, cancel, alone)
 
 
-async def test_its_task_is_left_where_it_is() -> None:
-    """That is what saves the time: the task still waits for the waiter, and is not asked."""
+async def from_the_loop(function: Any) -> None:
+    """Call *function* as the loop calls a transport: outside every task."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    loop.call_soon(lambda: done.set_result(function()))
+    await done
+
+
+@pytest.mark.parametrize("past", [True, False])
+async def test_its_task_is_left_where_it_is(past: bool) -> None:
+    """That is what saves the time: the task still waits, and need not say so again."""
     loop = asyncio.get_running_loop()
     loop.set_debug(False)
     waiter = Waiter(loop)
-    stops: list[Any] = []
 
-    class Watched(Coroutine[Any, Any, Any]):
-        """Writes down what its task is given."""
-
-        def __init__(self, inner: Any) -> None:
-            self.inner = inner.__await__()
-
-        def __await__(self) -> Any:
-            return self
-
-        def send(self, value: Any) -> Any:
-            stops.append(next(self.inner))
-            return stops[-1]
-
-        def throw(self, *args: Any) -> Any:
-            return self.inner.throw(*args)
-
-        def close(self) -> None:
-            self.inner.close()
-
-    async def handler() -> None:
+    async def handler() -> str:
         for _ in range(10):
             await waiter
-        await asyncio.sleep(0)
+        return "the end"
 
-    task = asyncio.create_task(Watched(Driven(waiter, handler())))
+    task: Any = TASKS[past](handler(), loop=loop)
     await asyncio.sleep(0)
-    assert stops == [waiter]
-    for _ in range(10):
-        woken = loop.create_future()
-        loop.call_soon(lambda woken=woken: (waiter.wake_now(), woken.set_result(None)))
-        await woken
-    await task
-    assert stops == [waiter, None]
+    stop = task._fut_waiter
+    assert type(stop) is Stop
+    callback = stop.callback
+    for _ in range(9):
+        await from_the_loop(waiter.wake_now)
+    assert task._fut_waiter is stop
+    assert (stop.callback is callback) == past
+    assert task.get_stack()[0].f_code.co_name == "handler"
+    await from_the_loop(waiter.wake_now)
+    assert task.done() and await task == "the end"
 
 
-async def test_tools_see_the_coroutine() -> None:
-    waiter = Waiter(asyncio.get_running_loop())
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_program_ends_the_loop(kind: type[BaseException]) -> None:
+    loop = asyncio.new_event_loop()
+    waiter = Waiter(loop)
 
     async def handler() -> None:
         await waiter
+        raise kind("enough")
 
-    coroutine = handler()
-
-    async def main() -> None:
-        await Driven(waiter, coroutine)
-
-    task = asyncio.create_task(main())
-    await asyncio.sleep(0)
-    outer: Any = task.get_coro()
-    assert outer.cr_await.cr_frame is coroutine.cr_frame
-    assert outer.cr_await.cr_await is waiter
-    task.cancel()
-    await asyncio.wait([task])
-
-
-async def test_one_that_is_thrown_away() -> None:
-    """Its coroutine is closed, as that of an ordinary await is."""
-    waiter = Waiter(asyncio.get_running_loop())
-    closed: list[str] = []
-
-    async def handler() -> None:
-        try:
-            await waiter
-        finally:
-            closed.append("closed")
-
-    async def main() -> None:
-        await Driven(waiter, handler())
-
-    coroutine = main()
-    assert coroutine.send(None) is waiter
-    coroutine.close()
-    assert closed == ["closed"]
-    assert waiter.reader is None
+    task = loop.create_task(handler())
+    loop.call_soon(lambda: loop.call_soon(waiter.wake_now))
+    try:
+        with pytest.raises(kind, match="enough"):
+            loop.run_until_complete(loop.create_future())
+        assert task.done()
+        with pytest.raises(kind, match="enough"):
+            task.result()
+    finally:
+        loop.close()
 
 
 # --------------------------------------------------------------------- its errors
@@ -424,9 +510,10 @@ async def waits_on(waiter: Waiter) -> None:
 ENDS = [returns, raises, raises_in_the_task, waits_on]
 
 
-@pytest.mark.parametrize("driven", [False, True])
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("past", [False, True])
 @pytest.mark.parametrize("end", ENDS)
-async def test_nothing_is_left_for_the_garbage_collector(end: Any, driven: bool) -> None:
+async def test_nothing_is_left_for_the_garbage_collector(end: Any, past: bool, alone: bool) -> None:
     """A connection is freed when it ends, however that is; an error holds its frames."""
     loop = asyncio.get_running_loop()
     loop.set_debug(False)
@@ -441,13 +528,12 @@ async def test_nothing_is_left_for_the_garbage_collector(end: Any, driven: bool)
         await end(waiter)
 
     async def main(waiter: Waiter) -> None:
-        coroutine = handler(waiter)
         with contextlib.suppress(ValueError):
-            await (Driven(waiter, coroutine) if driven else coroutine)
+            await handler(waiter)
 
     async def life() -> None:
         waiter = Waiter(loop)
-        task = asyncio.create_task(main(waiter))
+        task = TASKS[past](handler(waiter) if alone else main(waiter), loop=loop)
         left.append(weakref.ref(task))
         await asyncio.sleep(0)
         woken = loop.create_future()
@@ -456,6 +542,8 @@ async def test_nothing_is_left_for_the_garbage_collector(end: Any, driven: bool)
         if end is waits_on:
             task.cancel()
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # or the loop would be told
 
     gc.collect()
     gc.disable()
@@ -473,23 +561,27 @@ async def test_its_traceback_is_the_coroutines(end: Any) -> None:
     loop.set_debug(False)
     waiter = Waiter(loop)
 
-    async def main(coroutine: Any) -> list[str]:
+    async def main() -> list[str]:
         with pytest.raises(ValueError) as raised:
-            await coroutine
-        frames = traceback.extract_tb(raised.value.__traceback__)
-        return [frame.name for frame in frames if not frame.filename.endswith("waiter.py")]
+            await end(waiter)
+        return [frame.name for frame in traceback.extract_tb(raised.value.__traceback__)]
 
-    async def names(coroutine: Any) -> list[str]:
-        task = asyncio.create_task(main(coroutine))
-        await asyncio.sleep(0)
-        loop.call_soon(waiter.wake_now)
-        return await task
+    task = asyncio.create_task(main())
+    await asyncio.sleep(0)
+    await from_the_loop(waiter.wake_now)
+    assert await task == ["main", end.__name__]
+    alone = asyncio.create_task(end(waiter))
+    await asyncio.sleep(0)
+    await from_the_loop(waiter.wake_now)
+    await asyncio.wait([alone])
+    error = alone.exception()
+    assert error is not None
+    frames = traceback.extract_tb(error.__traceback__)
+    assert [frame.name for frame in frames] == [end.__name__]
 
-    assert await names(Driven(waiter, end(waiter))) == ["main", end.__name__]
 
-
-@pytest.mark.parametrize("driven", [True, False])
-async def test_who_wakes_it_may_run_in_its_context(driven: bool) -> None:
+@pytest.mark.parametrize("past", [True, False])
+async def test_who_wakes_it_may_run_in_its_context(past: bool) -> None:
     """Which nobody can enter a second time: it goes on in the next turn."""
     loop = asyncio.get_running_loop()
     loop.set_debug(False)
@@ -505,10 +597,9 @@ async def test_who_wakes_it_may_run_in_its_context(driven: bool) -> None:
 
     async def main() -> None:
         WHO.set("it")
-        coroutine = waits()
-        await (Driven(waiter, coroutine) if driven else coroutine)
+        await waits()
 
-    task = asyncio.create_task(main(), context=context)
+    task = TASKS[past](main(), loop=loop, context=context)
     await asyncio.sleep(0)
     for turn in range(3):
         loop.call_soon(waiter.wake_now, context=context if turn else None)
