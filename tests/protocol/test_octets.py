@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import simplews
-from simplews.protocol.octets import Assembly, apply_mask, new_key
+from simplews.protocol import xor as ways
+from simplews.protocol.octets import Assembly, apply_mask, new_key, sealed
 
 from .by_hand import KEY, xor
 
@@ -23,6 +25,20 @@ EDGES = sorted(
     | {(1 << bits) - less for bits in range(9, 18) for less in (1, 2, 4)}
     | {3 * 8192, 3 * 16384 + 5, 100_003}
 )
+
+COMPILED = "simplews.protocol.octets" in simplews.__speedups__
+
+
+@pytest.fixture(
+    scope="module", autouse=True, params=["compiled"] if COMPILED else ["pure", "by places"]
+)
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything here also without what Python is linked with (``xor.py``)."""
+    before = ways._way
+    if request.param == "by places":
+        ways._way = ways.by_places
+    yield
+    ways._way = before
 
 
 def test_masking_is_the_example_of_the_rfc() -> None:
@@ -91,6 +107,21 @@ def test_long_payload_is_never_there_twice(size: int) -> None:
     finally:
         tracemalloc.stop()
     assert apply_mask(payload, KEY) == masked
+    assert peak < 1.4 * size
+
+
+@pytest.mark.parametrize("size", [1 << 20, (10 << 20) + 5])
+def test_masked_frame_is_made_without_a_copy(size: int) -> None:
+    """Of its own: it is the only one."""
+    payload = os.urandom(size)
+    sealed(b"head", KEY, payload)  # what is loaded at the first one does not count
+    tracemalloc.start()
+    try:
+        frame = sealed(b"head", KEY, payload)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert frame[:8] == b"head" + KEY and apply_mask(frame[8:], KEY) == payload
     assert peak < 1.4 * size
 
 
