@@ -58,8 +58,8 @@ PURE = (pure, without_openssl)
 KEYS = st.binary(min_size=4, max_size=4)
 # Around what either of them decides by: words, blocks, steps.
 EDGES = sorted(
-    {0, 1, 2, 3, 5, 7, 8, 9, 127, 128, 129, 255, 256, 257, 383, 384, 385, 511, 512, 513}
-    | {edge + odd for edge in (4096, 8192, 65536) for odd in (-1, 0, 1)}
+    {0, 1, 2, 3, 5, 7, 8, 9, 127, 128, 129, 255, 256, 257, 383, 384, 385}
+    | {edge + odd for edge in (512, 768, 4096, 8192, 65536) for odd in (-1, 0, 1)}
 )
 SIZES = st.sampled_from(EDGES) | st.integers(0, 70_000)
 NOISE = os.urandom(1 << 18)

@@ -51,9 +51,9 @@ def test_openssl_is_used_where_it_is() -> None:
 import sys
 import simplews.protocol.octets, simplews.protocol.xor as xor
 print("ctypes" in sys.modules, end=" ")
-simplews.protocol.octets.apply_mask(bytes(512), b"keys")
+simplews.protocol.octets.apply_mask(bytes(768), b"keys")
 print("ctypes" in sys.modules, end=" ")
-simplews.protocol.octets.apply_mask(bytes(513), b"keys")
+simplews.protocol.octets.apply_mask(bytes(769), b"keys")
 print("ctypes" in sys.modules, xor._way.__name__ != xor.by_places.__name__)
 """
     # Not before the first long payload: most programs have none, or are compiled.
