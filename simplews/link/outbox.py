@@ -44,6 +44,31 @@ _MASKED_PIECE = 262144
 # protocol, however much it holds (CVE-2024-12254).
 _PYTHON = sys.version_info[:3]
 _LINES_UNBOUNDED = (3, 12) <= _PYTHON < (3, 12, 9) or (3, 13) <= _PYTHON < (3, 13, 2)
+# And this joins all that it is given, as asyncio's plain transports do before Python 3.12.
+_JOINING = asyncio.WriteTransport.writelines
+# From so many bytes on another write costs less than joining them. Its own first bytes
+# are joined to what is before it: a packet for a header alone would wake the peer for nothing.
+_LONG = 65536
+_FIRST = 4096
+
+
+def _bundled(parts: list[Any]) -> list[Any]:
+    """What to write in place of *parts*: no long one is copied, and no short one is alone."""
+    bundles: list[Any] = []
+    short: list[Any] = []
+    for part in parts:
+        if len(part) < _LONG:
+            short.append(part)
+            continue
+        view = memoryview(part)
+        if short:
+            bundles.append(b"".join([*short, view[:_FIRST]]))
+            view = view[_FIRST:]
+            short = []
+        bundles.append(view)
+    if short:
+        bundles.append(b"".join(short))
+    return bundles
 
 
 class Outbox:
@@ -228,8 +253,8 @@ class Outbox:
                 sent = sent - size if sent > size else 0
         else:
             self._behind = True
-            if _LINES_UNBOUNDED:
-                for part in parts:
+            if _LINES_UNBOUNDED or type(transport).writelines is _JOINING:
+                for part in _bundled(parts):
                     if transport.is_closing():
                         return
                     transport.write(part)

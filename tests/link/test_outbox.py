@@ -462,6 +462,28 @@ async def test_a_peer_that_does_not_read_costs_no_memory(role: type) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+async def test_a_long_message_is_not_joined_to_its_header(role: type) -> None:
+    """What the socket does not take is copied once, by the transport, and nothing else is."""
+    size = 1_000_000
+    payload = random.randbytes(size)
+    async with opened(role) as (ws, peer):
+        sock = ws._link._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            sending = asyncio.create_task(ws.send(payload))
+            await until(lambda: ws._link._outbox.paused)  # type: ignore[attr-defined]
+            assert tracemalloc.get_traced_memory()[1] < 1.5 * size
+        finally:
+            tracemalloc.stop()
+        assert await peer.frame() == (BINARY, payload)
+        await sending
+        await ws.send(b"behind it")
+        assert await peer.frame() == (BINARY, b"behind it")
+
+
+@pytest.mark.parametrize("role", ROLES)
 async def test_a_flood_of_pings_costs_no_memory(role: type) -> None:
     """Their Pongs are not read: one waits, for the newest Ping (RFC 6455 §5.5.3)."""
     async with opened(role) as (ws, peer):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import simplews
-from simplews.protocol.octets import Assembly, apply_mask, new_key
+from simplews.protocol import xor as ways
+from simplews.protocol.octets import Assembly, apply_mask, new_key, sealed
 
 from .by_hand import KEY, xor
 
@@ -24,6 +26,20 @@ EDGES = sorted(
     | {3 * 8192, 3 * 16384 + 5, 100_003}
 )
 
+COMPILED = "simplews.protocol.octets" in simplews.__speedups__
+
+
+@pytest.fixture(
+    scope="module", autouse=True, params=["compiled"] if COMPILED else ["pure", "by places"]
+)
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything here also without what Python is linked with (``xor.py``)."""
+    before = ways._way
+    if request.param == "by places":
+        ways._way = ways.by_places
+    yield
+    ways._way = before
+
 
 def test_masking_is_the_example_of_the_rfc() -> None:
     """RFC 6455 §5.7."""
@@ -31,9 +47,9 @@ def test_masking_is_the_example_of_the_rfc() -> None:
 
 
 def test_every_short_length_is_masked() -> None:
-    """0 to 600, over the length where the way of making the mask changes."""
-    data = os.urandom(600)
-    for size in range(601):
+    """0 to 800, over the length where the way of making the mask changes."""
+    data = os.urandom(800)
+    for size in range(801):
         assert apply_mask(data[:size], KEY) == xor(data[:size], KEY), size
 
 
@@ -47,7 +63,7 @@ def test_long_payload_is_masked_in_every_block(size: int) -> None:
     assert apply_mask(masked, key) == data
 
 
-@pytest.mark.parametrize("size", [0, 1, 5, 600, 9000, 20_000])
+@pytest.mark.parametrize("size", [0, 1, 5, 600, 900, 20_000])
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_every_kind_of_bytes_is_masked_and_left_alone(
     kind: type[bytes | bytearray | memoryview], size: int
@@ -60,7 +76,7 @@ def test_every_kind_of_bytes_is_masked_and_left_alone(
     assert bytes(data) == original
 
 
-@pytest.mark.parametrize("size", [0, 4, 100, 600, 20_000])
+@pytest.mark.parametrize("size", [0, 4, 100, 600, 900, 20_000])
 def test_key_of_zeros_changes_nothing(size: int) -> None:
     """It is legal, and leading or trailing zero bytes of a number must not get lost."""
     data = bytes(size // 2) + os.urandom(size - size // 2)
@@ -69,7 +85,7 @@ def test_key_of_zeros_changes_nothing(size: int) -> None:
     assert apply_mask((KEY * size)[:size], KEY) == bytes(size)
 
 
-@given(data=st.binary(max_size=700), key=st.binary(min_size=4, max_size=4))
+@given(data=st.binary(max_size=900), key=st.binary(min_size=4, max_size=4))
 def test_masking_follows_the_formula(data: bytes, key: bytes) -> None:
     """ "octet i of the transformed data is the XOR of octet i of the original with octet
     i modulo 4 of the masking key"."""
@@ -91,6 +107,21 @@ def test_long_payload_is_never_there_twice(size: int) -> None:
     finally:
         tracemalloc.stop()
     assert apply_mask(payload, KEY) == masked
+    assert peak < 1.4 * size
+
+
+@pytest.mark.parametrize("size", [1 << 20, (10 << 20) + 5])
+def test_masked_frame_is_made_without_a_copy(size: int) -> None:
+    """Of its own: it is the only one."""
+    payload = os.urandom(size)
+    sealed(b"head", KEY, payload)  # what is loaded at the first one does not count
+    tracemalloc.start()
+    try:
+        frame = sealed(b"head", KEY, payload)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert frame[:8] == b"head" + KEY and apply_mask(frame[8:], KEY) == payload
     assert peak < 1.4 * size
 
 

@@ -7,6 +7,7 @@ import ctypes
 import importlib.util
 import os
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ from hypothesis.stateful import (
 
 import simplews
 from simplews.protocol import octets as loaded
+from simplews.protocol.xor import by_places
 
 from .by_hand import xor
 
@@ -34,21 +36,30 @@ pytestmark = pytest.mark.skipif(not COMPILED, reason="nothing is compiled: there
 def from_source() -> ModuleType:
     """``octets.py`` beside the one that is loaded, under a name of its own."""
     path = Path(simplews.__file__).parent / "protocol" / "octets.py"
-    spec = importlib.util.spec_from_file_location("octets_from_source", path)
+    spec = importlib.util.spec_from_file_location("simplews.protocol.octets_from_source", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
+def masked_by_places(stream: BytesIO, start: int, stop: int, key: bytes) -> None:
+    """What `mask` does where Python is linked with nothing that can XOR (``xor.py``)."""
+    with stream.getbuffer() as view:
+        by_places(view, start, stop, key)
+
+
 compiled: Any = loaded
 pure: Any = from_source()
+without_openssl: Any = from_source()
+without_openssl.mask = masked_by_places
+PURE = (pure, without_openssl)
 
 KEYS = st.binary(min_size=4, max_size=4)
 # Around what either of them decides by: words, blocks, steps.
 EDGES = sorted(
-    {0, 1, 2, 3, 5, 7, 8, 9, 127, 128, 129, 255, 256, 257, 383, 384, 385, 511, 512, 513}
-    | {edge + odd for edge in (4096, 8192, 65536) for odd in (-1, 0, 1)}
+    {0, 1, 2, 3, 5, 7, 8, 9, 127, 128, 129, 255, 256, 257, 383, 384, 385}
+    | {edge + odd for edge in (512, 768, 4096, 8192, 65536) for odd in (-1, 0, 1)}
 )
 SIZES = st.sampled_from(EDGES) | st.integers(0, 70_000)
 NOISE = os.urandom(1 << 18)
@@ -65,6 +76,14 @@ def outcome(call: Callable[..., Any], *arguments: Any) -> Any:
     except UnicodeError as exc:
         return type(exc), exc.start, exc.end, exc.reason
     return type(result), result
+
+
+def agree(name: str, *arguments: Any) -> Any:
+    """What all of them make of it."""
+    expected = outcome(getattr(compiled, name), *arguments)
+    for twin in PURE:
+        assert outcome(getattr(twin, name), *arguments) == expected
+    return expected
 
 
 def test_the_two_are_different_files() -> None:
@@ -86,7 +105,7 @@ def test_binary_payload(size: int, start: int, after: int, masked: bool) -> None
     """Wherever it is in what was read."""
     data = payload(start + size + after)
     arguments = data, start, start + size, masked
-    assert outcome(compiled.binary, *arguments) == outcome(pure.binary, *arguments)
+    agree("binary", *arguments)
 
 
 TEXTS = (
@@ -102,7 +121,7 @@ def test_text_payload(text: str, key: bytes, start: int, masked: bool) -> None:
     data = text.encode("utf-8")
     frame = bytes(start - 4) + key + (pure.apply_mask(data, key) if masked else data) + b"rest"
     arguments = frame, start, start + len(data), masked
-    assert outcome(compiled.text, *arguments) == (str, text) == outcome(pure.text, *arguments)
+    assert agree("text", *arguments) == (str, text)
 
 
 @pytest.mark.parametrize("character", ["\x80", "é", "😀"])
@@ -125,7 +144,7 @@ def test_what_is_not_utf8_is_refused_the_same_way(
     whole = b"a" * before + data
     frame = key + (pure.apply_mask(whole, key) if masked else whole) + b"\x80\x80\x80"
     arguments = frame, 4, 4 + len(whole), masked
-    assert outcome(compiled.text, *arguments) == outcome(pure.text, *arguments)
+    agree("text", *arguments)
 
 
 # Halves of surrogate pairs too: they cannot be sent.
@@ -135,13 +154,13 @@ ANY_TEXT = st.text(st.characters(codec=None), max_size=50) | TEXTS
 @given(data=ANY_TEXT)
 def test_text_as_it_travels(data: str) -> None:
     """Or why it cannot."""
-    assert outcome(compiled.utf8, data) == outcome(pure.utf8, data)
+    agree("utf8", data)
 
 
 @given(data=ANY_TEXT | st.binary(max_size=50))
 def test_size_of_a_payload(data: str | bytes) -> None:
     """What its header is going to say."""
-    assert outcome(compiled.payload_size, data) == outcome(pure.payload_size, data)
+    agree("payload_size", data)
 
 
 @given(data=ANY_TEXT | st.binary(max_size=50), seen=st.booleans())
@@ -150,7 +169,7 @@ def test_size_in_memory(data: str | bytes, seen: bool) -> None:
     if seen and isinstance(data, str):
         with contextlib.suppress(UnicodeEncodeError):
             ctypes.pythonapi.PyUnicode_AsUTF8(ctypes.py_object(data))
-    assert outcome(compiled.memory_size, data) == outcome(pure.memory_size, data)
+    agree("memory_size", data)
 
 
 # --------------------------------------------------------------------- masking
@@ -165,7 +184,7 @@ def test_size_in_memory(data: str | bytes, seen: bool) -> None:
 def test_masking(size: int, start: int, key: bytes, kind: Callable[[bytes], Any]) -> None:
     """Every kind of bytes, wherever they begin."""
     data = kind(payload(size + start))[start:]
-    assert outcome(compiled.apply_mask, data, key) == outcome(pure.apply_mask, data, key)
+    agree("apply_mask", data, key)
 
 
 # ------------------------------------------------------------- what is read into
@@ -174,7 +193,7 @@ def test_masking(size: int, start: int, key: bytes, kind: Callable[[bytes], Any]
 @given(size=SIZES)
 def test_read_buffer_shows_its_beginning(size: int) -> None:
     """Of the size that was asked for, writable, and over the same memory every time."""
-    for twin in (compiled, pure):
+    for twin in (compiled, *PURE):
         buffer = twin.ReadBuffer(70_001)
         view = buffer.view(size)
         assert len(view) == size and not view.readonly
@@ -191,7 +210,7 @@ class Assemblies(RuleBasedStateMachine):
         self.size = sum(sizes)
         self.key = key
         self.wire = bytearray()
-        self.twins = [compiled.Assembly(self.size, key), pure.Assembly(self.size, key)]
+        self.twins = [twin.Assembly(self.size, key) for twin in (compiled, *PURE)]
         self.views: list[memoryview] = []
         self.given: list[tuple[bytes, bytes]] = []
         self.open = True
@@ -315,7 +334,7 @@ TestAssemblies.settings = settings(max_examples=60, stateful_step_count=20, dead
 
 def test_announced_payload_costs_nothing() -> None:
     """Memory is taken as the payload arrives; a header may say anything."""
-    for twin in (compiled, pure):
+    for twin in (compiled, *PURE):
         for size in (1 << 60, (1 << 63) - 1):
             assembly = twin.Assembly(size, b"keys")
             assert assembly.left == size
