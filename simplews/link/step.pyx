@@ -24,7 +24,10 @@ cdef object _leave_task = asyncio.tasks._leave_task
 
 
 cpdef object current_task(loop):
-    return _current_task(loop) if _current is None else _current.get(loop)
+    if _current is None:
+        return _current_task(loop)
+    # Mostly there is one loop, and no task runs when a message comes.
+    return _current.get(loop) if _current else None
 
 
 cpdef object run_as(task, loop, context, coroutine):
