@@ -27,7 +27,7 @@ cdef class Reading(Steps):
     @cython.locals(link=ASGILink)
     cdef object begin(self)
     @cython.locals(link=ASGILink)
-    cdef object ended(self, object result)
+    cdef object ended(self, object result, bint taken=*)
     @cython.locals(link=ASGILink)
     cdef bint failed(self, object exc) except -1
     @cython.locals(link=ASGILink)
@@ -70,7 +70,7 @@ cdef class ASGILink:
     cpdef object wait(self, object timeout)
     cdef object _look_later(self)
     @cython.locals(fields=dict, size=Py_ssize_t)
-    cdef object _take(self, object event)
+    cdef object _take(self, object event, bint taken)
     cdef object _fail(self, object exc)
     cdef bint _woken(self, object task, Py_ssize_t before) except -1
     @cython.locals(size=Py_ssize_t)

@@ -148,14 +148,16 @@ class Reading(Steps):
             return _failed(exc)
         return coroutine if type(coroutine) is CoroutineType else _awaited(coroutine)
 
-    def ended(self, result: Any) -> None:
-        """The server has said something."""
+    def ended(self, result: Any, taken: bool = False) -> Any:
+        """The server has said something; a message, for who takes it at once."""
         link = self._link
+        message = None
         try:
-            link._take(result)
+            message = link._take(result, taken)
         except Exception as exc:
             link._fail(exc)
         self._leave()
+        return message
 
     def failed(self, exc: BaseException) -> bool:
         """Its receive() has failed, or the task is cancelled, perhaps by our end."""
@@ -372,7 +374,7 @@ class ASGILink:
             while not self._heard_all:
                 event = await self._receive()
                 awaited = inbox.waiter.reader is not None
-                self._take(event)
+                self._take(event, False)
                 if inbox.paused:
                     self._resumed = self._loop.create_future()
                     await self._resumed
@@ -389,8 +391,16 @@ class ASGILink:
             if self._watch is None and not self._heard_all:
                 self._look_later()
 
-    def _take(self, event: Event) -> None:
-        """An event of the server."""
+    def _take(self, event: Event, taken: bool) -> Any:
+        """
+        An event of the server.
+
+        Args:
+            taken: Whether the caller is who waits for a message, and takes this one.
+
+        Returns:
+            It, if it is taken; else None.
+        """
         fields = event if type(event) is dict else dict(event)
         kind = fields["type"]
         if kind == "websocket.receive":
@@ -405,7 +415,9 @@ class ASGILink:
                 if self.ending is None:
                     why = f"message of {size} bytes exceeds the limit of {self._limit} bytes"
                     self._close(Close(CloseCode.MESSAGE_TOO_BIG, why), why)
-                return
+                return None
+            if taken and not self._streaming and self.inbox.passed():
+                return data
             self.inbox.messages.append(Fragment(data, True) if self._streaming else data)
             self._streaming = False
             self.inbox.arrived(memory_size(data) + MESSAGE_OVERHEAD)
@@ -414,6 +426,7 @@ class ASGILink:
             self._client_left(fields)
         else:
             self._fail(WebSocketRuntimeError(f"the ASGI server sent {kind!r}"))
+        return None
 
     def _client_left(self, event: Event) -> None:
         """The client has left; before that, a send() may have failed for it."""

@@ -77,8 +77,13 @@ class Steps:
         """The coroutine to await."""
         raise NotImplementedError
 
-    def ended(self, result: Any) -> None:
-        """It has returned *result*."""
+    def ended(self, result: Any, taken: bool = False) -> Any:
+        """
+        It has returned *result*.
+
+        Args:
+            taken: Whether the caller takes what this returns, if that is not None.
+        """
         raise NotImplementedError
 
     def failed(self, exc: BaseException) -> bool:

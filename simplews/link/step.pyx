@@ -4,7 +4,7 @@
 import asyncio
 import sys
 
-from cpython.ref cimport Py_DECREF, PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 
 cdef extern from "Python.h":
     int PYGEN_RETURN
@@ -70,7 +70,7 @@ cdef class Steps:
     cdef object begin(self):
         raise NotImplementedError
 
-    cdef object ended(self, object result):
+    cdef object ended(self, object result, bint taken=False):
         raise NotImplementedError
 
     cdef bint failed(self, object exc) except -1:
@@ -79,8 +79,13 @@ cdef class Steps:
     cpdef object wait(self):
         return self
 
-    cdef int advance(self, PyObject **result) except -1:
-        """One step, with a reference to what it yields; NULL when there is nothing to wait for."""
+    cdef int advance(self, PyObject **result, bint taken) except -1:
+        """
+        One step, with a reference to what it yields.
+
+        At its end, to what `ended` hands over, which is not None only if the caller takes
+        it, with *taken*; else NULL.
+        """
         cdef object value
         cdef int sent
         if self._coroutine is None:
@@ -97,7 +102,10 @@ cdef class Steps:
             Py_DECREF(value)
             result[0] = NULL
             self._coroutine = None
-            self.ended(value)
+            value = self.ended(value, taken)
+            if value is not None:
+                Py_INCREF(value)
+                result[0] = <PyObject *>value
         return sent
 
     def __await__(self):
@@ -109,7 +117,7 @@ cdef class Steps:
     def __next__(self):
         cdef PyObject *result = NULL
         cdef object value
-        if self.advance(&result) == PYGEN_RETURN:
+        if self.advance(&result, False) == PYGEN_RETURN:
             raise StopIteration
         value = <object>result
         Py_DECREF(value)
