@@ -9,6 +9,10 @@ from .waiter cimport Waiter
 
 cdef Py_ssize_t _BURST
 cdef Py_ssize_t MESSAGE_OVERHEAD
+cdef object DONE
+cdef object CoroutineType
+cdef object _Task
+cdef object _cancelling
 
 
 cdef class ASGILink
@@ -21,7 +25,6 @@ cdef class Begun:
 
 cdef class Reading(Steps):
     cdef ASGILink _link
-    cdef object _task
     cdef Py_ssize_t _before
 
     @cython.locals(link=ASGILink)
@@ -51,6 +54,7 @@ cdef class ASGILink:
     cdef Py_ssize_t _burst
     cdef object _begun
     cdef object _blocks
+    cdef object _receives
     cdef bint _streaming
     cdef object _resumed
     cdef object _frames

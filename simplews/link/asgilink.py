@@ -124,28 +124,23 @@ class Reading(Steps):
         link: Whose receive() it is.
     """
 
-    __slots__ = ("_before", "_link", "_task")
+    __slots__ = ("_before", "_link")
 
     def __init__(self, link: ASGILink) -> None:
         self._link = link
         self._before = 0
-        self._task: asyncio.Task[Any] | None = None
 
     def begin(self) -> Any:
         """The current task reads from now on."""
         link = self._link
         task = current_task(link._loop)
         assert task is not None
-        self._task = task
         self._before = _cancelling(task) if type(task) is _Task else task.cancelling()
         # Nothing has to wake it, so its being the reader is all that the inbox knows.
         link._reader = link.inbox.waiter.reader = task
         if link._burst >= _BURST:
             return link._receive_later()
-        try:
-            coroutine: Any = link._receive()
-        except Exception as exc:
-            return _failed(exc)
+        coroutine: Any = link._receive()
         return coroutine if type(coroutine) is CoroutineType else _awaited(coroutine)
 
     def ended(self, result: Any, taken: bool = False) -> Any:
@@ -161,19 +156,19 @@ class Reading(Steps):
 
     def failed(self, exc: BaseException) -> bool:
         """Its receive() has failed, or the task is cancelled, perhaps by our end."""
-        link, task = self._link, self._task
-        assert task is not None
-        ours = True
+        link, ours = self._link, True
         if isinstance(exc, Exception):
             link._fail(exc)
         else:
-            ours = isinstance(exc, asyncio.CancelledError) and link._woken(task, self._before)
+            ours = isinstance(exc, asyncio.CancelledError) and link._woken(
+                link._reader, self._before
+            )
         self._leave()
         return ours
 
     def _leave(self) -> None:
-        link, task = self._link, self._task
-        self._task = None
+        link = self._link
+        task = link._reader
         link._reader = link.inbox.waiter.reader = None
         if link._interrupted and task in link._interrupted:
             link._woken(task, self._before)
@@ -212,6 +207,7 @@ class ASGILink:
         "_reader",
         "_reading",
         "_receive",
+        "_receives",
         "_resumed",
         "_scope",
         "_send",
@@ -247,6 +243,8 @@ class ASGILink:
         self._bytes_in = 0
         self._bytes_out = 0
         self._messages_out = 0
+        # The server's own "websocket.receive": mostly one object, which need not be compared.
+        self._receives: Any = None
         # Messages since others last had a turn on our account.
         self._burst = 0
         # What `send_nowait` has begun, and `send` goes on with.
@@ -403,7 +401,8 @@ class ASGILink:
         """
         fields = event if type(event) is dict else dict(event)
         kind = fields["type"]
-        if kind == "websocket.receive":
+        if kind is self._receives or kind == "websocket.receive":
+            self._receives = kind
             # Both keys may be there, one of them None.
             data: Any = fields.get("text")
             if data is None:
@@ -761,7 +760,7 @@ class ASGILink:
             self._interrupted.add(task)
             task.cancel()
 
-    def _woken(self, task: asyncio.Task[Any], before: int) -> bool:
+    def _woken(self, task: asyncio.Task[Any] | None, before: int) -> bool:
         """
         Undo our cancellation of *task*, if there is one.
 
@@ -772,7 +771,7 @@ class ASGILink:
         Returns:
             Whether it was ours alone.
         """
-        if task not in self._interrupted:
+        if task is None or task not in self._interrupted:
             return False
         self._interrupted.discard(task)
         return task.uncancel() <= before

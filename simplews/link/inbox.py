@@ -137,7 +137,7 @@ class Inbox:
         Returns:
             False if they have to.
         """
-        if self._event is not None or self.messages:
+        if self._event is not None or self.room != self._high_bytes:
             return False
         self.taken += 1
         return True

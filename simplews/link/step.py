@@ -74,7 +74,7 @@ class Steps:
     __slots__ = ()
 
     def begin(self) -> Coroutine[Any, Any, Any]:
-        """The coroutine to await."""
+        """The coroutine to await; what this raises is as if that did."""
         raise NotImplementedError
 
     def ended(self, result: Any, taken: bool = False) -> Any:
@@ -92,9 +92,8 @@ class Steps:
 
     async def wait(self) -> None:
         """Wait for it. Where it is compiled, it makes no object to await."""
-        coroutine = self.begin()
         try:
-            result = await coroutine
+            result = await self.begin()
         except BaseException as exc:
             if not self.failed(exc):
                 raise

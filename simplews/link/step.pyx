@@ -24,7 +24,10 @@ cdef object _leave_task = asyncio.tasks._leave_task
 
 
 cpdef object current_task(loop):
-    return _current_task(loop) if _current is None else _current.get(loop)
+    if _current is None:
+        return _current_task(loop)
+    # What reads from a socket asks where no task runs: there is nothing to look for.
+    return _current.get(loop) if len(_current) else None
 
 
 cpdef object run_as(task, loop, context, coroutine):
@@ -88,9 +91,9 @@ cdef class Steps:
         """
         cdef object value
         cdef int sent
-        if self._coroutine is None:
-            self._coroutine = self.begin()
         try:
+            if self._coroutine is None:
+                self._coroutine = self.begin()
             sent = PyIter_Send(self._coroutine, None, result)
         except BaseException as exc:
             self._coroutine = None
