@@ -43,7 +43,7 @@ Send = Callable[[Event], Awaitable[None]]
 
 # Seconds after which a task that is not in receive() is elsewhere, and the reader in the
 # background starts, to notice that the client leaves.
-_ELSEWHERE = 0.02
+_ELSEWHERE = 0.1
 
 # Some servers take messages without waiting, also when nobody is there any more: one
 # in 64 lets the reader have its turn.

@@ -1082,7 +1082,7 @@ async def test_a_handler_that_blocks_the_loop_explains_what_the_server_does_then
     ws = await server.accept()
     server.say("receive", text="work")
     assert await ws.receive() == "work"
-    loop.block(30)
+    loop.block(30.1)  # for a tenth of a second, nothing is due
     await settled()
     server.say("disconnect", code=code)
     await ws.wait_closed()
