@@ -71,6 +71,7 @@ cdef class ASGILink:
     cdef object _deadline
     cdef object _watch
 
+    @cython.locals(reading=Reading)
     cpdef object wait(self, object timeout)
     cdef object _look_later(self)
     @cython.locals(fields=dict, size=Py_ssize_t)

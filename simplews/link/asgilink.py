@@ -157,6 +157,8 @@ class Reading(Steps):
     def failed(self, exc: BaseException) -> bool:
         """Its receive() has failed, or the task is cancelled, perhaps by our end."""
         link, ours = self._link, True
+        if link._reader is None:
+            return False  # nothing was begun: no task is here
         if isinstance(exc, Exception):
             link._fail(exc)
         else:
@@ -264,7 +266,7 @@ class ASGILink:
         # Who calls the server's receive(): `_task`, or `_reader`, a task in `_reading`.
         self._task: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
-        self._reading = Reading(self)
+        self._reading: Reading | None = Reading(self)
         self._direct = direct
         self._heard_all = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -335,12 +337,13 @@ class ASGILink:
         receive() itself, which saves a task switch and a turn of the loop for every
         message. In all other cases the reader in the background does.
         """
-        if timeout is not None or self._task is not None or not self._direct:
+        reading = self._reading
+        if timeout is not None or self._task is not None or not self._direct or reading is None:
             self._start_reader()
             return self.inbox.wait(timeout)
         if self.inbox.waiter.reader is not None:
             self.inbox.check_single_reader()
-        return self._reading.wait()
+        return reading.wait()
 
     async def _receive_later(self) -> Event:
         """What the server has after others had their turn."""
@@ -788,6 +791,10 @@ class ASGILink:
         for timer in (self._watch, self._deadline):
             if timer is not None:
                 timer.cancel()
+        # Both hold us in turn, and would wait for the collector of garbage with us. A
+        # task that is still in `_reading` has it for itself.
+        self._reading = None
+        self.inbox.part()
         self._closed.set()
 
     async def wait_closed(self) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -1103,6 +1105,74 @@ async def test_stats_tell_what_the_server_lets_us_know() -> None:
     assert (stats.bytes_in, stats.bytes_out) == (10, 4)
     assert (stats.pings_sent, stats.pongs_received, stats.latency) == (0, 0, None)
     await ws.close()
+
+
+async def test_a_receive_outside_of_any_task_ends_nothing(direct: bool) -> None:
+    """Nobody could wake what waits there."""
+    server = Server()
+    ws = await server.accept()
+    tried = asyncio.get_running_loop().create_future()
+
+    def tries() -> None:
+        call: Any = ws.receive()
+        try:
+            call.send(None)
+        except AssertionError as exc:
+            tried.set_result(exc)
+        else:
+            tried.set_result(None)
+        call.close()
+
+    asyncio.get_running_loop().call_soon(tries)
+    assert (await tried is not None) == direct
+    assert ws.connected
+    server.say("receive", text="x")
+    assert await ws.receive() == "x"
+    await ws.close()
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "client", "unread", "elsewhere"])
+async def test_nothing_of_an_ended_connection_waits_for_the_collector(end: str) -> None:
+    """It may come late where it is tuned, and then each connection costs what it holds."""
+    left: list[weakref.ref[Any]] = []
+
+    async def handler(ws: AioServer) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                message = await ws.receive(1000 if end == "elsewhere" else None)
+                assert message is not None
+                await ws.send(message)
+                if end == "unread":
+                    await ws.wait_closed()
+                    return
+
+    async def life() -> None:
+        server = Server()
+        ws = await server.accept(max_queue=2)
+        left.extend(map(weakref.ref, (ws, ws._link)))
+        task = asyncio.ensure_future(handler(ws))
+        for number in range(10):
+            server.say("receive", text=str(number))
+        await until(lambda: len(server.sent) == (2 if end == "unread" else 11))
+        if end == "close":
+            await ws.close()
+        elif end == "abort":
+            ws.abort()
+        else:
+            server.say("disconnect", code=3000)
+            if end == "unread":
+                ws.abort()
+        await ws.wait_closed()
+        await asyncio.wait([task])
+        assert task.exception() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        await life()
+        await until(lambda: not [thing for thing in left if thing() is not None])
+    finally:
+        gc.enable()
 
 
 # ------------------------------------ a message that comes while a task waits for it
