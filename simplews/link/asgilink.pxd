@@ -30,6 +30,8 @@ cdef class Reading(Steps):
     @cython.locals(link=ASGILink)
     cdef object begin(self)
     @cython.locals(link=ASGILink)
+    cdef object waits(self)
+    @cython.locals(link=ASGILink)
     cdef object ended(self, object result, bint taken=*)
     @cython.locals(link=ASGILink)
     cdef bint failed(self, object exc) except -1
@@ -66,6 +68,7 @@ cdef class ASGILink:
     cdef object _task
     cdef object _reader
     cdef Reading _reading
+    cdef bint _receiving
     cdef bint _direct
     cdef bint _heard_all
     cdef object _deadline

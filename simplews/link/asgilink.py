@@ -131,17 +131,22 @@ class Reading(Steps):
         self._before = 0
 
     def begin(self) -> Any:
-        """The current task reads from now on."""
+        """Nobody else reads from now on."""
         link = self._link
-        task = current_task(link._loop)
-        assert task is not None
-        self._before = _cancelling(task) if type(task) is _Task else task.cancelling()
-        # Nothing has to wake it, so its being the reader is all that the inbox knows.
-        link._reader = link.inbox.waiter.reader = task
+        link._receiving = True
         if link._burst >= _BURST:
             return link._receive_later()
         coroutine: Any = link._receive()
         return coroutine if type(coroutine) is CoroutineType else _awaited(coroutine)
+
+    def waits(self) -> None:
+        """The current task reads."""
+        link = self._link
+        task = current_task(link._loop)
+        if task is not None:  # or somebody sends it on by hand
+            self._before = _cancelling(task) if type(task) is _Task else task.cancelling()
+        # Nothing has to wake it, so its being the reader is all that the inbox knows.
+        link._reader = link.inbox.waiter.reader = task
 
     def ended(self, result: Any, taken: bool = False) -> Any:
         """The server has said something; a message, for who takes it at once."""
@@ -157,8 +162,6 @@ class Reading(Steps):
     def failed(self, exc: BaseException) -> bool:
         """Its receive() has failed, or the task is cancelled, perhaps by our end."""
         link, ours = self._link, True
-        if link._reader is None:
-            return False  # nothing was begun: no task is here
         if isinstance(exc, Exception):
             link._fail(exc)
         else:
@@ -171,9 +174,11 @@ class Reading(Steps):
     def _leave(self) -> None:
         link = self._link
         task = link._reader
-        link._reader = link.inbox.waiter.reader = None
-        if link._interrupted and task in link._interrupted:
-            link._woken(task, self._before)
+        link._receiving = False
+        if task is not None:
+            link._reader = link.inbox.waiter.reader = None
+            if link._interrupted and task in link._interrupted:
+                link._woken(task, self._before)
         if link._watch is None and not link._heard_all:
             link._look_later()
 
@@ -210,6 +215,7 @@ class ASGILink:
         "_reading",
         "_receive",
         "_receives",
+        "_receiving",
         "_resumed",
         "_scope",
         "_send",
@@ -263,10 +269,12 @@ class ASGILink:
         self._interrupted: set[asyncio.Task[Any]] = set()
         self._closed = Closed(loop)
         self._blocks = blocks_of(loop)
-        # Who calls the server's receive(): `_task`, or `_reader`, a task in `_reading`.
+        # Who calls the server's receive(): `_task`, or `_reader`, a task in `_reading`, that
+        # is known when it has to wait.
         self._task: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._reading: Reading | None = Reading(self)
+        self._receiving = False
         self._direct = direct
         self._heard_all = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -365,7 +373,7 @@ class ASGILink:
 
     def _start_reader(self) -> None:
         # One receive() at a time.
-        if self._task is None and not self._heard_all and self._reader is None:
+        if self._task is None and not self._heard_all and not self._receiving:
             self._task = self._loop.create_task(self._read(), name="simplews: ASGI reader")
 
     async def _read(self) -> None:

@@ -14,5 +14,6 @@ cdef class Steps:
 
     cpdef object wait(self)
     cdef object begin(self)
+    cdef object waits(self)
     cdef object ended(self, object result, bint taken=*)
     cdef bint failed(self, object exc) except -1

@@ -77,6 +77,10 @@ class Steps:
         """The coroutine to await; what this raises is as if that did."""
         raise NotImplementedError
 
+    def waits(self) -> None:
+        """It waits, and did not end at once: the current task may be cancelled from now on."""
+        raise NotImplementedError
+
     def ended(self, result: Any, taken: bool = False) -> Any:
         """
         It has returned *result*.
@@ -93,7 +97,9 @@ class Steps:
     async def wait(self) -> None:
         """Wait for it. Where it is compiled, it makes no object to await."""
         try:
-            result = await self.begin()
+            coroutine = self.begin()
+            self.waits()
+            result = await coroutine
         except BaseException as exc:
             if not self.failed(exc):
                 raise

@@ -73,6 +73,9 @@ cdef class Steps:
     cdef object begin(self):
         raise NotImplementedError
 
+    cdef object waits(self):
+        raise NotImplementedError
+
     cdef object ended(self, object result, bint taken=False):
         raise NotImplementedError
 
@@ -91,8 +94,9 @@ cdef class Steps:
         """
         cdef object value
         cdef int sent
+        cdef bint first = self._coroutine is None
         try:
-            if self._coroutine is None:
+            if first:
                 self._coroutine = self.begin()
             sent = PyIter_Send(self._coroutine, None, result)
         except BaseException as exc:
@@ -109,6 +113,8 @@ cdef class Steps:
             if value is not None:
                 Py_INCREF(value)
                 result[0] = <PyObject *>value
+        elif first:
+            self.waits()
         return sent
 
     def __await__(self):
