@@ -150,17 +150,12 @@ class Reading(Steps):
 
     def ended(self, result: Any, taken: bool = False) -> Any:
         """The server has said something; a message, for who takes it at once."""
-        link = self._link
-        message = None
-        try:
-            message = link._take(result, taken)
-        except Exception as exc:
-            link._fail(exc)
+        message = self._link._take(result, taken)
         self._leave()
         return message
 
     def failed(self, exc: BaseException) -> bool:
-        """Its receive() has failed, or the task is cancelled, perhaps by our end."""
+        """Its receive() has failed, or makes no sense, or the task is cancelled, perhaps by us."""
         link, ours = self._link, True
         if isinstance(exc, Exception):
             link._fail(exc)

@@ -91,7 +91,7 @@ class Steps:
         raise NotImplementedError
 
     def failed(self, exc: BaseException) -> bool:
-        """It has raised *exc*; False if that is the task's business."""
+        """It, or `ended`, has raised *exc*; False if that is the task's business."""
         raise NotImplementedError
 
     async def wait(self) -> None:
@@ -99,9 +99,7 @@ class Steps:
         try:
             coroutine = self.begin()
             self.waits()
-            result = await coroutine
+            self.ended(await coroutine)
         except BaseException as exc:
             if not self.failed(exc):
                 raise
-        else:
-            self.ended(result)

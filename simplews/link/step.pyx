@@ -99,22 +99,23 @@ cdef class Steps:
             if first:
                 self._coroutine = self.begin()
             sent = PyIter_Send(self._coroutine, None, result)
+            if sent == PYGEN_RETURN:
+                value = <object>result[0]
+                Py_DECREF(value)
+                result[0] = NULL
+                self._coroutine = None
+                value = self.ended(value, taken)
         except BaseException as exc:
             self._coroutine = None
             if not self.failed(exc):
                 raise
             return PYGEN_RETURN
-        if sent == PYGEN_RETURN:
-            value = <object>result[0]
-            Py_DECREF(value)
-            result[0] = NULL
-            self._coroutine = None
-            value = self.ended(value, taken)
-            if value is not None:
-                Py_INCREF(value)
-                result[0] = <PyObject *>value
-        elif first:
-            self.waits()
+        if sent == PYGEN_NEXT:
+            if first:
+                self.waits()
+        elif value is not None:
+            Py_INCREF(value)
+            result[0] = <PyObject *>value
         return sent
 
     def __await__(self):
@@ -141,10 +142,11 @@ cdef class Steps:
         if coroutine is None:
             raise exc
         try:
-            return coroutine.throw(exc)
-        except StopIteration as end:
-            self._coroutine = None
-            self.ended(end.value)
+            try:
+                return coroutine.throw(exc)
+            except StopIteration as end:
+                self._coroutine = None
+                self.ended(end.value)
         except BaseException as error:
             self._coroutine = None
             if not self.failed(error):
