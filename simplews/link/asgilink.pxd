@@ -9,6 +9,10 @@ from .waiter cimport Waiter
 
 cdef Py_ssize_t _BURST
 cdef Py_ssize_t MESSAGE_OVERHEAD
+cdef object DONE
+cdef object CoroutineType
+cdef object _Task
+cdef object _cancelling
 
 
 cdef class ASGILink
@@ -21,13 +25,14 @@ cdef class Begun:
 
 cdef class Reading(Steps):
     cdef ASGILink _link
-    cdef object _task
     cdef Py_ssize_t _before
 
     @cython.locals(link=ASGILink)
     cdef object begin(self)
     @cython.locals(link=ASGILink)
-    cdef object ended(self, object result)
+    cdef object waits(self)
+    @cython.locals(link=ASGILink)
+    cdef object ended(self, object result, bint taken=*)
     @cython.locals(link=ASGILink)
     cdef bint failed(self, object exc) except -1
     @cython.locals(link=ASGILink)
@@ -51,6 +56,7 @@ cdef class ASGILink:
     cdef Py_ssize_t _burst
     cdef object _begun
     cdef object _blocks
+    cdef object _receives
     cdef bint _streaming
     cdef object _resumed
     cdef object _frames
@@ -62,15 +68,17 @@ cdef class ASGILink:
     cdef object _task
     cdef object _reader
     cdef Reading _reading
+    cdef bint _receiving
     cdef bint _direct
     cdef bint _heard_all
     cdef object _deadline
     cdef object _watch
 
+    @cython.locals(reading=Reading)
     cpdef object wait(self, object timeout)
     cdef object _look_later(self)
     @cython.locals(fields=dict, size=Py_ssize_t)
-    cdef object _take(self, object event)
+    cdef object _take(self, object event, bint taken)
     cdef object _fail(self, object exc)
     cdef bint _woken(self, object task, Py_ssize_t before) except -1
     @cython.locals(size=Py_ssize_t)

@@ -43,7 +43,7 @@ Send = Callable[[Event], Awaitable[None]]
 
 # Seconds after which a task that is not in receive() is elsewhere, and the reader in the
 # background starts, to notice that the client leaves.
-_ELSEWHERE = 0.02
+_ELSEWHERE = 0.1
 
 # Some servers take messages without waiting, also when nobody is there any more: one
 # in 64 lets the reader have its turn.
@@ -124,57 +124,56 @@ class Reading(Steps):
         link: Whose receive() it is.
     """
 
-    __slots__ = ("_before", "_link", "_task")
+    __slots__ = ("_before", "_link")
 
     def __init__(self, link: ASGILink) -> None:
         self._link = link
         self._before = 0
-        self._task: asyncio.Task[Any] | None = None
 
     def begin(self) -> Any:
-        """The current task reads from now on."""
+        """Nobody else reads from now on."""
         link = self._link
-        task = current_task(link._loop)
-        assert task is not None
-        self._task = task
-        self._before = _cancelling(task) if type(task) is _Task else task.cancelling()
-        # Nothing has to wake it, so its being the reader is all that the inbox knows.
-        link._reader = link.inbox.waiter.reader = task
+        link._receiving = True
         if link._burst >= _BURST:
             return link._receive_later()
-        try:
-            coroutine: Any = link._receive()
-        except Exception as exc:
-            return _failed(exc)
+        coroutine: Any = link._receive()
         return coroutine if type(coroutine) is CoroutineType else _awaited(coroutine)
 
-    def ended(self, result: Any) -> None:
-        """The server has said something."""
+    def waits(self) -> None:
+        """The current task reads."""
         link = self._link
-        try:
-            link._take(result)
-        except Exception as exc:
-            link._fail(exc)
+        task = current_task(link._loop)
+        if task is not None:  # or somebody sends it on by hand
+            self._before = _cancelling(task) if type(task) is _Task else task.cancelling()
+        # Nothing has to wake it, so its being the reader is all that the inbox knows.
+        link._reader = link.inbox.waiter.reader = task
+
+    def ended(self, result: Any, taken: bool = False) -> Any:
+        """The server has said something; a message, for who takes it at once."""
+        message = self._link._take(result, taken)
         self._leave()
+        return message
 
     def failed(self, exc: BaseException) -> bool:
-        """Its receive() has failed, or the task is cancelled, perhaps by our end."""
-        link, task = self._link, self._task
-        assert task is not None
-        ours = True
+        """Its receive() has failed, or makes no sense, or the task is cancelled, perhaps by us."""
+        link, ours = self._link, True
         if isinstance(exc, Exception):
             link._fail(exc)
         else:
-            ours = isinstance(exc, asyncio.CancelledError) and link._woken(task, self._before)
+            ours = isinstance(exc, asyncio.CancelledError) and link._woken(
+                link._reader, self._before
+            )
         self._leave()
         return ours
 
     def _leave(self) -> None:
-        link, task = self._link, self._task
-        self._task = None
-        link._reader = link.inbox.waiter.reader = None
-        if link._interrupted and task in link._interrupted:
-            link._woken(task, self._before)
+        link = self._link
+        task = link._reader
+        link._receiving = False
+        if task is not None:
+            link._reader = link.inbox.waiter.reader = None
+            if link._interrupted and task in link._interrupted:
+                link._woken(task, self._before)
         if link._watch is None and not link._heard_all:
             link._look_later()
 
@@ -210,6 +209,8 @@ class ASGILink:
         "_reader",
         "_reading",
         "_receive",
+        "_receives",
+        "_receiving",
         "_resumed",
         "_scope",
         "_send",
@@ -245,6 +246,8 @@ class ASGILink:
         self._bytes_in = 0
         self._bytes_out = 0
         self._messages_out = 0
+        # The server's own "websocket.receive": mostly one object, which need not be compared.
+        self._receives: Any = None
         # Messages since others last had a turn on our account.
         self._burst = 0
         # What `send_nowait` has begun, and `send` goes on with.
@@ -261,10 +264,12 @@ class ASGILink:
         self._interrupted: set[asyncio.Task[Any]] = set()
         self._closed = Closed(loop)
         self._blocks = blocks_of(loop)
-        # Who calls the server's receive(): `_task`, or `_reader`, a task in `_reading`.
+        # Who calls the server's receive(): `_task`, or `_reader`, a task in `_reading`, that
+        # is known when it has to wait.
         self._task: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
-        self._reading = Reading(self)
+        self._reading: Reading | None = Reading(self)
+        self._receiving = False
         self._direct = direct
         self._heard_all = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -335,12 +340,13 @@ class ASGILink:
         receive() itself, which saves a task switch and a turn of the loop for every
         message. In all other cases the reader in the background does.
         """
-        if timeout is not None or self._task is not None or not self._direct:
+        reading = self._reading
+        if timeout is not None or self._task is not None or not self._direct or reading is None:
             self._start_reader()
             return self.inbox.wait(timeout)
         if self.inbox.waiter.reader is not None:
             self.inbox.check_single_reader()
-        return self._reading.wait()
+        return reading.wait()
 
     async def _receive_later(self) -> Event:
         """What the server has after others had their turn."""
@@ -362,7 +368,7 @@ class ASGILink:
 
     def _start_reader(self) -> None:
         # One receive() at a time.
-        if self._task is None and not self._heard_all and self._reader is None:
+        if self._task is None and not self._heard_all and not self._receiving:
             self._task = self._loop.create_task(self._read(), name="simplews: ASGI reader")
 
     async def _read(self) -> None:
@@ -372,7 +378,7 @@ class ASGILink:
             while not self._heard_all:
                 event = await self._receive()
                 awaited = inbox.waiter.reader is not None
-                self._take(event)
+                self._take(event, False)
                 if inbox.paused:
                     self._resumed = self._loop.create_future()
                     await self._resumed
@@ -389,11 +395,20 @@ class ASGILink:
             if self._watch is None and not self._heard_all:
                 self._look_later()
 
-    def _take(self, event: Event) -> None:
-        """An event of the server."""
+    def _take(self, event: Event, taken: bool) -> Any:
+        """
+        An event of the server.
+
+        Args:
+            taken: Whether the caller is who waits for a message, and takes this one.
+
+        Returns:
+            It, if it is taken; else None.
+        """
         fields = event if type(event) is dict else dict(event)
         kind = fields["type"]
-        if kind == "websocket.receive":
+        if kind is self._receives or kind == "websocket.receive":
+            self._receives = kind
             # Both keys may be there, one of them None.
             data: Any = fields.get("text")
             if data is None:
@@ -405,7 +420,9 @@ class ASGILink:
                 if self.ending is None:
                     why = f"message of {size} bytes exceeds the limit of {self._limit} bytes"
                     self._close(Close(CloseCode.MESSAGE_TOO_BIG, why), why)
-                return
+                return None
+            if taken and not self._streaming and self.inbox.passed():
+                return data
             self.inbox.messages.append(Fragment(data, True) if self._streaming else data)
             self._streaming = False
             self.inbox.arrived(memory_size(data) + MESSAGE_OVERHEAD)
@@ -414,6 +431,7 @@ class ASGILink:
             self._client_left(fields)
         else:
             self._fail(WebSocketRuntimeError(f"the ASGI server sent {kind!r}"))
+        return None
 
     def _client_left(self, event: Event) -> None:
         """The client has left; before that, a send() may have failed for it."""
@@ -748,7 +766,7 @@ class ASGILink:
             self._interrupted.add(task)
             task.cancel()
 
-    def _woken(self, task: asyncio.Task[Any], before: int) -> bool:
+    def _woken(self, task: asyncio.Task[Any] | None, before: int) -> bool:
         """
         Undo our cancellation of *task*, if there is one.
 
@@ -759,7 +777,7 @@ class ASGILink:
         Returns:
             Whether it was ours alone.
         """
-        if task not in self._interrupted:
+        if task is None or task not in self._interrupted:
             return False
         self._interrupted.discard(task)
         return task.uncancel() <= before
@@ -776,6 +794,10 @@ class ASGILink:
         for timer in (self._watch, self._deadline):
             if timer is not None:
                 timer.cancel()
+        # Both hold us in turn, and would wait for the collector of garbage with us. A
+        # task that is still in `_reading` has it for itself.
+        self._reading = None
+        self.inbox.part()
         self._closed.set()
 
     async def wait_closed(self) -> None:

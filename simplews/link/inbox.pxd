@@ -24,6 +24,7 @@ cdef class Inbox:
 
     cpdef object arrived(self, Py_ssize_t size)
     cpdef object wake(self, bint now=*)
+    cpdef bint passed(self) except -1
     cpdef object end(self)
     cpdef object part(self)
     cpdef object get(self)

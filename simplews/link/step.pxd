@@ -10,9 +10,10 @@ cpdef object step(object coroutine)
 cdef class Steps:
     cdef object _coroutine
 
-    cdef int advance(self, PyObject **result) except -1
+    cdef int advance(self, PyObject **result, bint taken) except -1
 
     cpdef object wait(self)
     cdef object begin(self)
-    cdef object ended(self, object result)
+    cdef object waits(self)
+    cdef object ended(self, object result, bint taken=*)
     cdef bint failed(self, object exc) except -1

@@ -75,24 +75,32 @@ class Steps:
     __slots__ = ()
 
     def begin(self) -> Coroutine[Any, Any, Any]:
-        """The coroutine to await."""
+        """The coroutine to await; what this raises is as if that did."""
         raise NotImplementedError
 
-    def ended(self, result: Any) -> None:
-        """It has returned *result*."""
+    def waits(self) -> None:
+        """It waits, and did not end at once: the current task may be cancelled from now on."""
+        raise NotImplementedError
+
+    def ended(self, result: Any, taken: bool = False) -> Any:
+        """
+        It has returned *result*.
+
+        Args:
+            taken: Whether the caller takes what this returns, if that is not None.
+        """
         raise NotImplementedError
 
     def failed(self, exc: BaseException) -> bool:
-        """It has raised *exc*; False if that is the task's business."""
+        """It, or `ended`, has raised *exc*; False if that is the task's business."""
         raise NotImplementedError
 
     async def wait(self) -> None:
         """Wait for it. Where it is compiled, it makes no object to await."""
-        coroutine = self.begin()
         try:
-            result = await coroutine
+            coroutine = self.begin()
+            self.waits()
+            self.ended(await coroutine)
         except BaseException as exc:
             if not self.failed(exc):
                 raise
-        else:
-            self.ended(result)

@@ -4,7 +4,7 @@
 import asyncio
 import sys
 
-from cpython.ref cimport Py_DECREF, PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 
 cdef extern from "Python.h":
     int PYGEN_RETURN
@@ -73,7 +73,10 @@ cdef class Steps:
     cdef object begin(self):
         raise NotImplementedError
 
-    cdef object ended(self, object result):
+    cdef object waits(self):
+        raise NotImplementedError
+
+    cdef object ended(self, object result, bint taken=False):
         raise NotImplementedError
 
     cdef bint failed(self, object exc) except -1:
@@ -82,25 +85,37 @@ cdef class Steps:
     cpdef object wait(self):
         return self
 
-    cdef int advance(self, PyObject **result) except -1:
-        """One step, with a reference to what it yields; NULL when there is nothing to wait for."""
+    cdef int advance(self, PyObject **result, bint taken) except -1:
+        """
+        One step, with a reference to what it yields.
+
+        At its end, to what `ended` hands over, which is not None only if the caller takes
+        it, with *taken*; else NULL.
+        """
         cdef object value
         cdef int sent
-        if self._coroutine is None:
-            self._coroutine = self.begin()
+        cdef bint first = self._coroutine is None
         try:
+            if first:
+                self._coroutine = self.begin()
             sent = PyIter_Send(self._coroutine, None, result)
+            if sent == PYGEN_RETURN:
+                value = <object>result[0]
+                Py_DECREF(value)
+                result[0] = NULL
+                self._coroutine = None
+                value = self.ended(value, taken)
         except BaseException as exc:
             self._coroutine = None
             if not self.failed(exc):
                 raise
             return PYGEN_RETURN
-        if sent == PYGEN_RETURN:
-            value = <object>result[0]
-            Py_DECREF(value)
-            result[0] = NULL
-            self._coroutine = None
-            self.ended(value)
+        if sent == PYGEN_NEXT:
+            if first:
+                self.waits()
+        elif value is not None:
+            Py_INCREF(value)
+            result[0] = <PyObject *>value
         return sent
 
     def __await__(self):
@@ -112,7 +127,7 @@ cdef class Steps:
     def __next__(self):
         cdef PyObject *result = NULL
         cdef object value
-        if self.advance(&result) == PYGEN_RETURN:
+        if self.advance(&result, False) == PYGEN_RETURN:
             raise StopIteration
         value = <object>result
         Py_DECREF(value)
@@ -127,10 +142,11 @@ cdef class Steps:
         if coroutine is None:
             raise exc
         try:
-            return coroutine.throw(exc)
-        except StopIteration as end:
-            self._coroutine = None
-            self.ended(end.value)
+            try:
+                return coroutine.throw(exc)
+            except StopIteration as end:
+                self._coroutine = None
+                self.ended(end.value)
         except BaseException as error:
             self._coroutine = None
             if not self.failed(error):

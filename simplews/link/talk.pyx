@@ -252,6 +252,7 @@ cdef class Receiving(Call):
         cdef Talk talk = self._talk
         cdef object value, waiting
         cdef int sent
+        cdef bint past
         if self._state == OVER:
             self.refuse()
         self._state = OVER  # if it raises
@@ -260,10 +261,11 @@ cdef class Receiving(Call):
                 (<Waiter>self._inner).close()
                 self._inner = None
             elif self._inner is not None:
-                sent = (
-                    (<Steps>self._inner).advance(result) if isinstance(self._inner, Steps)
-                    else PyIter_Send(self._inner, None, result)
-                )
+                past = isinstance(self._inner, Steps)
+                if past:
+                    sent = (<Steps>self._inner).advance(result, talk._stream is None)
+                else:
+                    sent = PyIter_Send(self._inner, None, result)
                 if sent == PYGEN_NEXT:
                     self._state = WAITS
                     return PYGEN_NEXT
@@ -272,6 +274,8 @@ cdef class Receiving(Call):
                     value = <object>result[0]
                     Py_DECREF(value)
                     result[0] = NULL
+                    if past:  # a message that has come past the inbox
+                        return give(self.shaped(value) if self._follows else value, result)
                     if self.last(value):
                         return give(None, result)
             if talk._messages:

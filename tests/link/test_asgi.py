@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -15,10 +17,12 @@ import pytest
 
 from simplews import (
     AioServer,
+    BinaryMessage,
     Close,
     ConnectionClosed,
     Rooms,
     State,
+    TextMessage,
     WebSocket,
     WebSocketRuntimeError,
 )
@@ -1080,7 +1084,7 @@ async def test_a_handler_that_blocks_the_loop_explains_what_the_server_does_then
     ws = await server.accept()
     server.say("receive", text="work")
     assert await ws.receive() == "work"
-    loop.block(30)
+    loop.block(30.1)  # for a tenth of a second, nothing is due
     await settled()
     server.say("disconnect", code=code)
     await ws.wait_closed()
@@ -1101,3 +1105,223 @@ async def test_stats_tell_what_the_server_lets_us_know() -> None:
     assert (stats.bytes_in, stats.bytes_out) == (10, 4)
     assert (stats.pings_sent, stats.pongs_received, stats.latency) == (0, 0, None)
     await ws.close()
+
+
+async def test_a_receive_outside_of_any_task_ends_nothing() -> None:
+    server = Server()
+    ws = await server.accept()
+    call: Any = ws.receive()
+    tried = asyncio.get_running_loop().create_future()
+
+    def tries() -> None:
+        tried.set_result(call.send(None))
+        call.close()
+
+    asyncio.get_running_loop().call_soon(tries)
+    await tried
+    assert ws.connected
+    server.say("receive", text="x")
+    assert await ws.receive() == "x"
+    await ws.close()
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "client", "unread", "elsewhere"])
+async def test_nothing_of_an_ended_connection_waits_for_the_collector(end: str) -> None:
+    """It may come late where it is tuned, and then each connection costs what it holds."""
+    left: list[weakref.ref[Any]] = []
+
+    async def handler(ws: AioServer) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                message = await ws.receive(1000 if end == "elsewhere" else None)
+                assert message is not None
+                await ws.send(message)
+                if end == "unread":
+                    await ws.wait_closed()
+                    return
+
+    async def life() -> None:
+        server = Server()
+        ws = await server.accept(max_queue=2)
+        left.extend(map(weakref.ref, (ws, ws._link)))
+        task = asyncio.ensure_future(handler(ws))
+        for number in range(10):
+            server.say("receive", text=str(number))
+        await until(lambda: len(server.sent) == (2 if end == "unread" else 11))
+        if end == "close":
+            await ws.close()
+        elif end == "abort":
+            ws.abort()
+        else:
+            server.say("disconnect", code=3000)
+            if end == "unread":
+                ws.abort()
+        await ws.wait_closed()
+        await asyncio.wait([task])
+        assert task.exception() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        await life()
+        await until(lambda: not [thing for thing in left if thing() is not None])
+    finally:
+        gc.enable()
+
+
+# ------------------------------------ a message that comes while a task waits for it
+
+
+async def arrives(server: Server, waiting: asyncio.Future[Any], text: str = "x") -> Any:
+    """The message that *waiting* gets, which waits before it comes."""
+    await settled()
+    assert not waiting.done()
+    server.say("receive", text=text)
+    return await waiting
+
+
+async def test_what_comes_to_a_task_that_waits_is_counted_like_everything_else() -> None:
+    """Whether it waits in the inbox for a moment or not; also where one message fills that."""
+    server = Server()
+    ws = await server.accept(max_queue=1)
+    for number in range(1, 4):
+        assert await arrives(server, asyncio.ensure_future(ws.receive()), "é") == "é"
+        stats = ws.stats
+        assert (stats.messages_in, stats.messages_waiting, stats.bytes_in) == (
+            number,
+            0,
+            2 * number,
+        )
+        assert not ws._inbox.paused
+    server.say("receive", text="y")
+    server.say("receive", text="z")
+    assert ws.task is not None
+    await until(lambda: ws.stats.messages_waiting == 1)
+    assert [await ws.receive(), await ws.receive()] == ["y", "z"]
+    assert ws.stats.messages_in == 5
+    await ws.close()
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "meanwhile"])
+async def test_the_event_is_set_by_what_comes_to_a_task_that_waits(before: bool) -> None:
+    """Others may look at it: a message sets it, until it is taken."""
+    server = Server()
+    ws = await server.accept()
+    if before:
+        assert not ws.event.is_set()
+    waiting = asyncio.ensure_future(ws.receive())
+    await settled()
+    seen = asyncio.ensure_future(ws.event.wait())
+    assert await arrives(server, waiting) == "x"
+    assert await seen is True
+    assert not ws.event.is_set()
+    await ws.close()
+    assert ws.event.is_set()
+
+
+async def test_a_turn_of_async_for_says_what_kind_it_is() -> None:
+    server = Server()
+    ws = await server.accept()
+    turn = asyncio.ensure_future(anext(aiter(ws)))
+    message = await arrives(server, turn, "")
+    assert (type(message), message.data) == (TextMessage, "")
+    turn = asyncio.ensure_future(anext(aiter(ws)))
+    await settled()
+    server.say("receive", bytes=b"")
+    message = await turn
+    assert (type(message), message.data) == (BinaryMessage, b"")
+    await ws.close()
+
+
+async def test_a_stream_that_waits_gets_what_comes() -> None:
+    server = Server()
+    ws = await server.accept()
+
+    async def stream() -> list[Any]:
+        return [piece async for piece in ws.receive_stream()]
+
+    for _ in range(2):
+        assert await arrives(server, asyncio.ensure_future(stream())) == ["x"]
+        assert await arrives(server, asyncio.ensure_future(ws.receive()), "y") == "y"
+    await ws.close()
+
+
+async def test_who_may_not_receive_takes_nothing_from_who_waits() -> None:
+    server = Server()
+    ws = await server.accept()
+    waiting = asyncio.ensure_future(ws.receive())
+    await settled()
+    for other in (ws.receive(), ws.receive(0), anext(aiter(ws.receive_stream()))):
+        with pytest.raises(WebSocketRuntimeError, match="already waiting"):
+            await other
+    assert await arrives(server, waiting) == "x"
+    assert await arrives(server, asyncio.ensure_future(ws.receive(5)), "y") == "y"
+    await ws.close()
+
+
+@pytest.mark.parametrize("first", ["message", "cancellation"])
+async def test_what_comes_in_the_turn_of_a_cancellation_is_there_for_the_next(first: str) -> None:
+    server = Server()
+    ws = await server.accept()
+    waiting = asyncio.ensure_future(ws.receive())
+    await settled()
+    if first == "message":
+        server.say("receive", text="x")
+    assert waiting.cancel()
+    if first != "message":
+        server.say("receive", text="x")
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert ws.stats.messages_waiting == 0 or ws._inbox.messages[0] == "x"
+    assert await ws.receive() == "x"
+    assert ws.stats.messages_in == 1
+    await ws.close()
+
+
+class _Swallowing(Events):
+    """Its receive() gives what is there although it is cancelled, as wait_for() of 3.11 does."""
+
+    async def get(self) -> Any:
+        try:
+            return await super().get()
+        except asyncio.CancelledError:
+            if self.empty():
+                raise
+            return self.get_nowait()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_message_that_a_cancellation_brings_is_received(ended: bool, direct: bool) -> None:
+    """By its task, whether its owner cancels it or our end; what came before that comes first."""
+    server = Server()
+    server.events = _Swallowing()
+    server.events.put_nowait({"type": "websocket.connect"})
+    ws = await server.accept()
+    waiting = asyncio.ensure_future(ws.receive())
+    await settled()
+    server.say("receive", text="x")
+    if ended:
+        ws._link.begin_close(Close(3000))
+    else:
+        waiting.cancel()
+    if direct or ended:
+        assert await waiting == "x"
+        assert waiting.cancelling() == (0 if ended else 1)
+    else:  # another task is in the server's receive()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    await ws.close()
+
+
+async def test_a_message_and_the_end_in_one_turn_come_one_after_the_other() -> None:
+    server = Server()
+    ws = await server.accept()
+    waiting = asyncio.ensure_future(ws.receive())
+    await settled()
+    server.say("receive", text="x")
+    server.say("disconnect", code=3000)
+    assert await waiting == "x"
+    with pytest.raises(ConnectionClosed):
+        await ws.receive()
+    assert ws.stats.messages_in == 1
+    await ws.wait_closed()
