@@ -9,17 +9,18 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simplews import AioClient
+from simplews import AioClient, AioServer
 
 from ..clock import ClockLoop
 from ..peer import CONTINUATION, TEXT, frame, opened, settled, until
+from .channel import Server
 
 # What is done, to which of the calls that are there, and how.
 Act = tuple[str, int, int]
@@ -31,11 +32,65 @@ ACTS = st.tuples(st.sampled_from(NAMES), st.integers(0, 3), st.integers(0, 7))
 PROGRAMS = st.lists(ACTS, min_size=2, max_size=14)
 
 
-class Plain(AioClient):
+class PlainClient(AioClient):
     """Its calls are the functions of Python."""
 
     receive = inspect.unwrap(AioClient.receive)
     send = inspect.unwrap(AioClient.send)
+
+
+class PlainServer(AioServer):
+    """The same."""
+
+    receive = inspect.unwrap(AioServer.receive)
+    send = inspect.unwrap(AioServer.send)
+
+
+class OverWire:
+    """The other end of a socket."""
+
+    def __init__(self, ws: Any, peer: Any) -> None:
+        self.ws, self.peer = ws, peer
+        self.written = 0
+
+    async def write(self, data: bytes) -> None:
+        if self.ws._link.ending is None:
+            self.written += len(data)
+            await self.peer.write(data)
+            await until(lambda: self.ws.stats.bytes_in == self.written)
+
+    async def message(self, text: str) -> None:
+        await self.write(frame(TEXT, text, mask=False))
+
+    async def in_two(self) -> None:
+        first = frame(TEXT, "one ", fin=False, mask=False)
+        await self.write(first + frame(CONTINUATION, "two", fin=True, mask=False))
+
+    async def close(self, code: int) -> None:
+        with contextlib.suppress(OSError):
+            await self.peer.send_close(code)
+        await settled()
+
+
+class OverASGI:
+    """An ASGI server."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    async def message(self, text: str) -> None:
+        """It may be read in this turn, or not before somebody asks."""
+        self.server.say("receive", text=text)
+
+    async def in_two(self) -> None:
+        """What the server makes of them, and what it may give at once."""
+        self.server.say("receive", text="one two", bytes=None)
+        self.server.say("receive", text=None, bytes=b"at once")
+        await asyncio.sleep(0)
+
+    async def close(self, code: int) -> None:
+        self.server.say("disconnect", code=code)
+        await asyncio.sleep(0)
 
 
 class Run:
@@ -48,7 +103,6 @@ class Run:
         self.given: list[Any] = []
         self.tasks: list[asyncio.Task[Any]] = []
         self.log: list[Any] = []
-        self.arrived = 0
 
     def say(self, *what: Any) -> None:
         self.log.append(tuple(re.sub(r"Task-\d+", "a task", str(entry)) for entry in what))
@@ -77,12 +131,6 @@ class Run:
         except BaseException as exc:
             self.say(name, "raises", repr(exc))
 
-    async def peer_writes(self, data: bytes) -> None:
-        if self.ws._link.ending is None:
-            self.arrived += len(data)
-            await self.peer.write(data)
-            await until(lambda: self.ws.stats.bytes_in == self.arrived)
-
     async def do(self, name: str, which: int, how: int) -> None:
         calls = self.calls + self.given if name in ("task", "within") else self.calls
         call = calls[-1 - which % len(calls)] if calls else None
@@ -94,20 +142,15 @@ class Run:
         elif name in ("next", "stream"):
             self.tasks.append(asyncio.ensure_future(getattr(self, name)()))
         elif name == "arrives":
-            await self.peer_writes(frame(TEXT, f"message {len(self.log)}", mask=False))
+            await self.peer.message(f"message {len(self.log)}")
         elif name == "fragment":
-            data = frame(TEXT, "one ", fin=False, mask=False) + frame(
-                CONTINUATION, "two", fin=True, mask=False
-            )
-            await self.peer_writes(data)
+            await self.peer.in_two()
         elif name == "turn":
             await asyncio.sleep(0)
         elif name == "time":
             await asyncio.sleep(10)
         elif name == "peer-closes":
-            with contextlib.suppress(OSError):
-                await self.peer.send_close([1000, 1011][how % 2])
-            await settled()
+            await self.peer.close([1000, 1011][how % 2])
         elif name == "closes" and how == 0:
             self.tasks.append(asyncio.ensure_future(self.ws.close()))
         elif name == "cancel" and self.tasks:
@@ -169,7 +212,28 @@ def outcome(task: asyncio.Task[Any]) -> str:
     return "cancelled" if task.cancelled() else repr(task.exception() or task.result())
 
 
-def run(program: Sequence[Act], debug: bool, traced: bool, role: type[AioClient]) -> list[Any]:
+OPTIONS: dict[str, Any] = {"close_timeout": 5, "receive_timeout": 15}
+
+
+@contextlib.asynccontextmanager
+async def over_wire(plain: bool) -> AsyncIterator[Run]:
+    async with opened(AioClient, **OPTIONS) as (ws, peer):
+        if plain:
+            ws.__class__ = PlainClient
+        yield Run(ws, OverWire(ws, peer))
+
+
+@contextlib.asynccontextmanager
+async def over_asgi(plain: bool) -> AsyncIterator[Run]:
+    # Without a timeout a task calls the server's receive() itself.
+    server = Server()
+    ws = await server.accept(close_timeout=5)
+    if plain:
+        ws.__class__ = PlainServer
+    yield Run(ws, OverASGI(server))
+
+
+def run(program: Sequence[Act], debug: bool, traced: bool, over: Any, plain: bool) -> list[Any]:
     loop = ClockLoop()
     loop.set_debug(debug)
     loop.slow_callback_duration = 3600
@@ -177,9 +241,7 @@ def run(program: Sequence[Act], debug: bool, traced: bool, role: type[AioClient]
     loop.set_exception_handler(lambda loop, context: reported.append(context["message"]))
 
     async def play() -> list[Any]:
-        async with opened(AioClient, close_timeout=5, receive_timeout=15) as (ws, peer):
-            ws.__class__ = role
-            played = Run(ws, peer)
+        async with over(plain) as played:
             before = sys.gettrace()
             if traced:
                 sys.settrace(lambda *_: None)
@@ -188,7 +250,8 @@ def run(program: Sequence[Act], debug: bool, traced: bool, role: type[AioClient]
             finally:
                 if traced:
                     sys.settrace(before)
-            return played.log
+            log: list[Any] = played.log
+            return log
 
     def unraisable(what: Any) -> None:
         reported.append(f"ignored {what.exc_value!r}")
@@ -205,9 +268,11 @@ def run(program: Sequence[Act], debug: bool, traced: bool, role: type[AioClient]
     return [log, sorted(str(entry.message).splitlines()[0] for entry in told), sorted(reported)]
 
 
+@pytest.mark.parametrize("over", [over_wire, over_asgi])
 @settings(max_examples=60, deadline=None)
 @given(PROGRAMS, st.booleans(), st.booleans())
 def test_any_use_of_a_call_is_as_with_a_coroutine(
-    program: Sequence[Act], debug: bool, traced: bool
+    over: Any, program: Sequence[Act], debug: bool, traced: bool
 ) -> None:
-    assert run(program, debug, traced, AioClient) == run(program, debug, traced, Plain)
+    compiled = run(program, debug, traced, over, plain=False)
+    assert compiled == run(program, debug, traced, over, plain=True)
