@@ -12,7 +12,7 @@ import asyncio
 from asyncio import CancelledError
 from asyncio.futures import _get_loop  # type: ignore[attr-defined]
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any
 
 from .step import current_task, run_as
@@ -266,6 +266,27 @@ class Stop:
             self._error = RuntimeError(error)
         self._loop.call_soon(callback, self, context=context)
 
+    # ------------------------------------------- what is asked of a task's future
+
+    # By anyio, which takes nothing that has come from whom it cancels, and in its repr().
+
+    @property
+    def __class__(self) -> Any:
+        return Stop if self._elsewhere is None else type(self._elsewhere)
+
+    def __repr__(self) -> str:
+        return object.__repr__(self) if self._elsewhere is None else repr(self._elsewhere)
+
+    def done(self) -> bool:
+        """Whether the task goes on without anything else that happens."""
+        return self.callback is None if self._elsewhere is None else self._elsewhere.done()
+
+    def cancelled(self) -> bool:
+        """Whether the task has been cancelled, and does not know yet."""
+        if self._elsewhere is not None:
+            return bool(self._elsewhere.cancelled())
+        return self.callback is None and isinstance(self._error, CancelledError)
+
     # ------------------------------------------------------- what asyncio asks
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
@@ -276,7 +297,8 @@ class Stop:
         self, callback: Callable[[Any], object], *, context: Context | None = None
     ) -> None:
         """The task has stopped, and wants *callback* to be called."""
-        self.callback, self._context, self.first = callback, context, None
+        self.callback, self.first = callback, None
+        self._context = copy_context() if context is None else context
         # What else than asyncio's own kind of task calls back may want to see each step.
         owner: Any = getattr(callback, "__self__", None)
         ours = owner is self.task and type(owner) is _Task
