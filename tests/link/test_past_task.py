@@ -132,6 +132,50 @@ async def receives_in_a_task_of_its_own(waiter: Waiter, log: list[Any]) -> None:
     log.append(current().get_name())
 
 
+@body
+async def a_child_ignores_its_cancellation(waiter: Waiter, log: list[Any]) -> None:
+    """So does who awaits it, whose cancellation that was."""
+
+    async def child() -> str:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError as exc:
+            log.append(str(exc))
+        return "ignored"
+
+    for _ in range(2):
+        task = asyncio.create_task(child())
+        try:
+            await asyncio.sleep(0)  # it begins
+            await waiter
+            current().cancel("from within")
+            log.append(await task)
+            await asyncio.sleep(0)
+            log.append("not cancelled")
+        except asyncio.CancelledError as exc:
+            log.append((str(exc), current().cancelling()))
+        finally:
+            task.cancel()
+
+
+@body
+async def takes_a_cancellation_back(waiter: Waiter, log: list[Any]) -> str:
+    """Which counts from Python 3.13 on."""
+    for then in None, lambda: asyncio.sleep(0), soon, None:
+        await waiter
+        current().cancel("never mind")
+        log.append(current().uncancel())
+        try:
+            await (then() if then else waiter)
+            log.append("goes on")
+        except asyncio.CancelledError as exc:
+            log.append(str(exc))
+    await waiter
+    current().cancel("never mind")
+    current().uncancel()
+    return "the end"
+
+
 class Once:
     """Waits for a future, and writes down whether that was done when it was sent on."""
 
