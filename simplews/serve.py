@@ -413,6 +413,7 @@ class Server:
         if opened is None:
             return
         ws, handler, task = opened
+        del opened
         self._connections.add(ws)
         self._tally.opened += 1
         try:
@@ -439,6 +440,7 @@ class Server:
                 self._connections.discard(ws)
                 self._tally.done(ws)
                 self._tasks.discard(task)
+                del task  # which holds its cancellation, whose frames these are
 
     async def _opened(
         self, arrival: Arrival
