@@ -450,6 +450,8 @@ class Server:
         peer = arrival.peer
         try:
             with arrival as task:
+                if task not in self._opening:
+                    await asyncio.sleep(0)  # an eager task: it is not known before it waits
                 if self._secures:
                     assert self._ssl is not None
                     source = await over_tls(arrival, self._ssl)
