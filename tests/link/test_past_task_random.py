@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -186,9 +186,11 @@ class Run:
         elif name == "gather":
             self.say(await asyncio.gather(self.child(body), self.child(other)))
         elif name == "generator":
-            async for number in self.generator(body):
-                self.say(number)
-                await self.block(other)
+            # Closed here, and not when the collector of garbage finds it.
+            async with contextlib.aclosing(self.generator(body)) as numbers:
+                async for number in numbers:
+                    self.say(number)
+                    await self.block(other)
         elif name == "context manager":
             async with self.context_manager(body):
                 await self.block(other)
@@ -199,7 +201,7 @@ class Run:
             self.say(await child)
         return False
 
-    async def generator(self, body: Sequence[Statement]) -> AsyncIterator[int]:
+    async def generator(self, body: Sequence[Statement]) -> AsyncGenerator[int, None]:
         try:
             for number, statement in enumerate(body):
                 if await self.do(*statement):
