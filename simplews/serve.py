@@ -413,6 +413,7 @@ class Server:
         if opened is None:
             return
         ws, handler, task = opened
+        del opened
         self._connections.add(ws)
         self._tally.opened += 1
         try:
@@ -439,6 +440,7 @@ class Server:
                 self._connections.discard(ws)
                 self._tally.done(ws)
                 self._tasks.discard(task)
+                del task  # which holds its cancellation, whose frames these are
 
     async def _opened(
         self, arrival: Arrival
@@ -448,6 +450,8 @@ class Server:
         peer = arrival.peer
         try:
             with arrival as task:
+                if task not in self._opening:
+                    await asyncio.sleep(0)  # an eager task: it is not known before it waits
                 if self._secures:
                     assert self._ssl is not None
                     source = await over_tls(arrival, self._ssl)

@@ -28,6 +28,7 @@ cdef class Stop:
     cdef object _context
     cdef object _coroutine
     cdef bint _asked
+    cdef object _message
     cdef object _error
     cdef object _elsewhere
 
@@ -39,4 +40,5 @@ cdef class Stop:
     cpdef object cancel(self, object msg=*)
 
 
-cdef object _end(object task, object exc)
+cdef bint _still(object task) except -1
+cdef object _end(object task, object exc, bint asked, object message)

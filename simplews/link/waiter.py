@@ -9,10 +9,11 @@ its task, as long as this is what it waits for (`Stop.go_on`).
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio import CancelledError
 from asyncio.futures import _get_loop  # type: ignore[attr-defined]
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any
 
 from .step import current_task, run_as
@@ -21,6 +22,8 @@ __all__ = ["Stop", "Waiter"]
 
 _Future = asyncio.Future
 _Task = asyncio.Task
+# From then on uncancel() takes a cancellation back that has not been raised yet.
+_RESCINDS = sys.version_info >= (3, 13)
 
 
 class Waiter:
@@ -156,6 +159,7 @@ class Stop:
         "_elsewhere",
         "_error",
         "_loop",
+        "_message",
         "callback",
         "first",
         "runs",
@@ -171,8 +175,9 @@ class Stop:
         # The task's, if it may go on past that.
         self._coroutine: Any = None
         self.runs = False
-        # Whether the task was cancelled then.
+        # Whether the task was cancelled then, and with which message.
         self._asked = False
+        self._message: Any = None
         # What is raised in the task when it goes on.
         self._error: BaseException | None = None
         # What the coroutine waits for, while the task believes that it is this one.
@@ -215,26 +220,29 @@ class Stop:
         try:
             given = run_as(task, self._loop, context, self._coroutine)
         except BaseException as exc:
+            asked = self._asked and _still(task)
             self._left()
-            _end(task, exc)
+            _end(task, exc, asked, self._message)
+            self._asked, self._message = False, None
             del task, callback, context
             return True
-        if given is not self:
+        if given is self:
+            self.runs = False
+            self._asyncio_future_blocking = False
+            self.callback = callback
+        else:
             first = self.first or self
             self._left()
             first._pass_on(task, given, callback, context)
-            return False
-        self.runs = False
-        self._asyncio_future_blocking = False
-        self.callback = callback
         if self._asked:
-            self._asked = False
-            if task._must_cancel:
-                self.cancel(task._cancel_message)
-        return True
+            message, self._asked, self._message = self._message, False, None
+            if _still(task):
+                task.cancel(message)  # what it waits for, or what is thrown next
+                task.uncancel()  # it was counted before
+        return given is self
 
     def _left(self) -> None:
-        self.runs = self._asked = False
+        self.runs = False
         self.leave()
 
     def _pass_on(
@@ -259,12 +267,31 @@ class Stop:
             self._elsewhere = given
             if type(given) is Stop:
                 given.first = self
-            if task._must_cancel:
-                given.cancel(msg=task._cancel_message)
             return
         if error is not None:
             self._error = RuntimeError(error)
         self._loop.call_soon(callback, self, context=context)
+
+    # ------------------------------------------- what is asked of a task's future
+
+    # By anyio, which takes nothing that has come from whom it cancels, and in its repr().
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return Stop if self._elsewhere is None else type(self._elsewhere)
+
+    def __repr__(self) -> str:
+        return object.__repr__(self) if self._elsewhere is None else repr(self._elsewhere)
+
+    def done(self) -> bool:
+        """Whether the task goes on without anything else that happens."""
+        return self.callback is None if self._elsewhere is None else self._elsewhere.done()
+
+    def cancelled(self) -> bool:
+        """Whether the task has been cancelled, and does not know yet."""
+        if self._elsewhere is not None:
+            return bool(self._elsewhere.cancelled())
+        return self.callback is None and isinstance(self._error, CancelledError)
 
     # ------------------------------------------------------- what asyncio asks
 
@@ -276,7 +303,8 @@ class Stop:
         self, callback: Callable[[Any], object], *, context: Context | None = None
     ) -> None:
         """The task has stopped, and wants *callback* to be called."""
-        self.callback, self._context, self.first = callback, context, None
+        self.callback, self.first = callback, None
+        self._context = copy_context() if context is None else context
         # What else than asyncio's own kind of task calls back may want to see each step.
         owner: Any = getattr(callback, "__self__", None)
         ours = owner is self.task and type(owner) is _Task
@@ -290,8 +318,10 @@ class Stop:
             return True
         if self._elsewhere is not None:
             return bool(self._elsewhere.cancel(msg=msg))
-        self._asked = True
-        return False
+        # A task that is told no remembers it, and only its own steps would let it forget.
+        self._asked = self.runs
+        self._message = msg if self.runs else None
+        return self.runs
 
     def result(self) -> None:
         """Raise what ends the wait, if anything does."""
@@ -299,11 +329,16 @@ class Stop:
             raise self._error
 
 
-def _end(task: Any, exc: BaseException) -> None:
+def _still(task: Any) -> bool:
+    """Whether *task*, which was cancelled, has not been told since that nobody asks for it."""
+    return not _RESCINDS or task.cancelling() > 0
+
+
+def _end(task: Any, exc: BaseException, asked: bool, message: Any) -> None:
     """The coroutine of *task* has ended so: what `asyncio.Task` does then."""
     if isinstance(exc, StopIteration):
-        if task._must_cancel:
-            _Future.cancel(task, task._cancel_message)
+        if asked:
+            _Future.cancel(task, message)
         else:
             _Future.set_result(task, exc.value)
     elif isinstance(exc, CancelledError):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
+import anyio
 import pytest
 
 from simplews.link.waiter import Stop, Waiter
@@ -129,6 +130,50 @@ async def receives_in_a_task_of_its_own(waiter: Waiter, log: list[Any]) -> None:
     await asyncio.create_task(child(), name="the child")
     await waiter
     log.append(current().get_name())
+
+
+@body
+async def a_child_ignores_its_cancellation(waiter: Waiter, log: list[Any]) -> None:
+    """So does who awaits it, whose cancellation that was."""
+
+    async def child() -> str:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError as exc:
+            log.append(str(exc))
+        return "ignored"
+
+    for _ in range(2):
+        task = asyncio.create_task(child())
+        try:
+            await asyncio.sleep(0)  # it begins
+            await waiter
+            current().cancel("from within")
+            log.append(await task)
+            await asyncio.sleep(0)
+            log.append("not cancelled")
+        except asyncio.CancelledError as exc:
+            log.append((str(exc), current().cancelling()))
+        finally:
+            task.cancel()
+
+
+@body
+async def takes_a_cancellation_back(waiter: Waiter, log: list[Any]) -> str:
+    """Which counts from Python 3.13 on."""
+    for then in None, lambda: asyncio.sleep(0), soon, None:
+        await waiter
+        current().cancel("never mind")
+        log.append(current().uncancel())
+        try:
+            await (then() if then else waiter)
+            log.append("goes on")
+        except asyncio.CancelledError as exc:
+            log.append(str(exc))
+    await waiter
+    current().cancel("never mind")
+    current().uncancel()
+    return "the end"
 
 
 class Once:
@@ -608,3 +653,89 @@ async def test_who_wakes_it_may_run_in_its_context(past: bool) -> None:
         assert seen[turn:] == [(turn, "it")]
     with pytest.raises(RuntimeError, match="mine"):
         await task
+
+
+# ------------------------------------------------------------------- who looks at it
+
+
+@pytest.mark.parametrize("past", [True, False])
+async def test_its_repr_says_what_it_waits_for(past: bool) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)
+    waiter = Waiter(loop)
+    future = loop.create_future()
+
+    async def main() -> None:
+        await waiter
+        await future
+
+    task = TASKS[past](main(), loop=loop)
+    await asyncio.sleep(0)
+    await from_the_loop(waiter.wake_now)
+    assert f"wait_for={future!r}" in repr(task)
+    future.set_result(None)
+    await task
+
+
+@pytest.mark.parametrize("past", [True, False])
+async def test_anyio_takes_nothing_from_whom_it_cancels(past: bool) -> None:
+    """It asks what the task waits for whether it is a future, and done."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)
+    waiter = Waiter(loop)
+    thing = loop.create_future()
+    got = []
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await waiter
+            got.append(await thing)
+            await waiter
+            got.append("not cancelled")
+
+    scopes: list[anyio.CancelScope] = []
+    task = TASKS[past](main(), loop=loop)
+    await asyncio.sleep(0)
+    await from_the_loop(waiter.wake_now)
+    await from_the_loop(lambda: (thing.set_result("the thing"), scopes[0].cancel()))
+    await task
+    assert got == ["the thing"]
+
+
+@pytest.mark.parametrize("past", [True, False])
+async def test_anyio_sees_that_it_is_blocked(past: bool) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)
+    waiter = Waiter(loop)
+    future = loop.create_future()
+
+    async def main() -> None:
+        await waiter
+        await future
+
+    async with asyncio.timeout(10):
+        task = TASKS[past](main(), loop=loop)
+        await anyio.wait_all_tasks_blocked()
+        await from_the_loop(waiter.wake_now)
+        await anyio.wait_all_tasks_blocked()
+    task.cancel()
+    await asyncio.wait([task])
+    assert future.cancelled()
+
+
+async def test_somebody_else_than_a_task_is_woken() -> None:
+    """Who drives a coroutine by hand need not name a context, as with a future."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)
+    waiter = Waiter(loop)
+    woken: list[Any] = []
+    steps = waiter.__await__()
+    stop = next(steps)
+    WHO.set("the driver")
+    stop.add_done_callback(lambda stop: woken.append((stop, WHO.get())))
+    WHO.set("somebody else")
+    await from_the_loop(waiter.wake_now)
+    assert woken == [(stop, "the driver")]
+    with pytest.raises(StopIteration):
+        next(steps)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -32,7 +34,20 @@ SIMPLE = [
     "exit",
     "message",
 ]
-BLOCKS = ["try", "finally", "timeout", "no time", "child", "shield", "group", "wait_for"]
+BLOCKS = [
+    "try",
+    "finally",
+    "timeout",
+    "no time",
+    "child",
+    "shield",
+    "group",
+    "wait_for",
+    "gather",
+    "generator",
+    "context manager",
+    "begun",
+]
 
 LEAVES = st.tuples(st.sampled_from(SIMPLE), st.just(()), st.just(()))
 STATEMENTS = st.recursive(
@@ -43,7 +58,9 @@ STATEMENTS = st.recursive(
     max_leaves=12,
 )
 PROGRAMS = st.lists(STATEMENTS, min_size=1, max_size=6)
-EVENTS = st.sampled_from(["message", "message", "message", "other", "later", "cancel", "expire"])
+EVENTS = st.sampled_from(
+    ["message", "message", "message", "other", "later", "cancel", "uncancel", "expire"]
+)
 SCHEDULES = st.lists(st.lists(EVENTS, max_size=3), max_size=12)
 
 
@@ -166,7 +183,40 @@ class Run:
                 await self.block(other)
         elif name == "wait_for":
             await asyncio.wait_for(self.block(body), 60)
+        elif name == "gather":
+            self.say(await asyncio.gather(self.child(body), self.child(other)))
+        elif name == "generator":
+            # Closed here, and not when the collector of garbage finds it.
+            async with contextlib.aclosing(self.generator(body)) as numbers:
+                async for number in numbers:
+                    self.say(number)
+                    await self.block(other)
+        elif name == "context manager":
+            async with self.context_manager(body):
+                await self.block(other)
+        elif name == "begun":
+            child = self.child(body)
+            await asyncio.sleep(0)
+            await self.block(other)
+            self.say(await child)
         return False
+
+    async def generator(self, body: Sequence[Statement]) -> AsyncGenerator[int, None]:
+        try:
+            for number, statement in enumerate(body):
+                if await self.do(*statement):
+                    break
+                yield number
+        finally:
+            self.say("the generator ends")
+
+    @contextlib.asynccontextmanager
+    async def context_manager(self, body: Sequence[Statement]) -> AsyncIterator[None]:
+        await self.block(body[:1])
+        try:
+            yield
+        finally:
+            await self.block(body[1:])
 
     async def main(self) -> None:
         try:
@@ -195,6 +245,8 @@ class Run:
                 self.waiter.wake()
             elif event == "expire":
                 self.waiter.expire()
+            elif event == "uncancel":
+                self.task.uncancel()
             elif event == "cancel":
                 self.task.cancel(f"from outside in {self.turn}")
         if self.turn > 60:
@@ -219,11 +271,27 @@ class Run:
         return self.log
 
 
-def run(program: Sequence[Statement], events: Events, kind: type[asyncio.Task[Any]]) -> list[Any]:
+def eager(kind: type[asyncio.Task[Any]]) -> Any:
+    """What makes tasks that begin at once, where Python has them."""
+    if sys.version_info < (3, 12):
+        return lambda loop, coroutine, **options: kind(coroutine, loop=loop, **options)
+    return asyncio.create_eager_task_factory(kind)
+
+
+def run(
+    program: Sequence[Statement],
+    events: Events,
+    kind: type[asyncio.Task[Any]],
+    at_once: bool = False,
+) -> list[Any]:
     loop = asyncio.new_event_loop()
     loop.set_debug(False)  # in debug mode nothing goes on past its task
     loop.set_exception_handler(lambda loop, context: None)  # children whom nobody asks
-    loop.set_task_factory(lambda loop, coroutine, **options: kind(coroutine, loop=loop, **options))
+    loop.set_task_factory(
+        eager(kind)
+        if at_once
+        else lambda loop, coroutine, **options: kind(coroutine, loop=loop, **options)
+    )
 
     async def play() -> list[Any]:
         return await Run(program, events).play()
@@ -235,6 +303,8 @@ def run(program: Sequence[Statement], events: Events, kind: type[asyncio.Task[An
 
 
 @settings(max_examples=400, deadline=None)
-@given(PROGRAMS, SCHEDULES)
-def test_any_coroutine_is_as_inside_its_task(program: Sequence[Statement], events: Events) -> None:
-    assert run(program, events, asyncio.Task) == run(program, events, Ordinary)
+@given(PROGRAMS, SCHEDULES, st.booleans())
+def test_any_coroutine_is_as_inside_its_task(
+    program: Sequence[Statement], events: Events, at_once: bool
+) -> None:
+    assert run(program, events, asyncio.Task, at_once) == run(program, events, Ordinary, at_once)

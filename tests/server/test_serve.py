@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import statistics
+import sys
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -985,3 +986,66 @@ async def test_an_ended_connection_does_not_wait_for_the_garbage_collector(end: 
     assert len(left) == 4
     assert got == numbers[: len(got)]
     assert len(got) >= (2 if end == "unread" else 0)
+
+
+@pytest.mark.parametrize("end", ["returns", "cancelled"])
+async def test_an_ended_handler_does_not_wait_for_the_garbage_collector(end: str) -> None:
+    left: list[weakref.ref[Any]] = []
+    received = asyncio.Event()
+
+    async def handler(ws: AioServer) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        left.extend([weakref.ref(ws), weakref.ref(task)])
+        del task  # a cancelled one holds its error, which holds this frame
+        await ws.receive()
+        await ws.receive()
+        received.set()
+        if end == "cancelled":
+            await ws.receive()
+
+    async def life() -> None:
+        async with AioClient.connect(f"ws://127.0.0.1:{server.port}/") as ws:
+            await ws.send("one")
+            await until(lambda: bool(left))
+            await ws.send("two")
+            if end == "cancelled":
+                await received.wait()
+                left[1]().cancel()  # type: ignore[union-attr]
+            with pytest.raises(ConnectionClosed):
+                await ws.receive()
+
+    async with serve(handler, "127.0.0.1") as server:
+        gc.collect()
+        gc.disable()
+        try:
+            await life()
+            await until(lambda: left[0]() is left[1]() is None)
+        finally:
+            gc.enable()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are none")
+async def test_tasks_that_begin_at_once() -> None:
+    """``asyncio.eager_task_factory``: the task of a connection runs before its server has it."""
+    seen: list[Any] = []
+
+    async def handler(ws: AioServer) -> None:
+        seen.append(asyncio.current_task())
+        await echo(ws)
+
+    factory = asyncio.eager_task_factory  # type: ignore[attr-defined, unused-ignore]
+    asyncio.get_running_loop().set_task_factory(factory)
+    async with serve(handler, "127.0.0.1") as server:
+        async with AioClient.connect(f"ws://127.0.0.1:{server.port}/") as ws:
+            for number in "123":
+                await ws.send(number)
+                assert await ws.receive() == number
+            assert len(server.connections) == 1
+        await until(lambda: seen[0].done())
+        assert not server.connections
+        async with AioClient.connect(f"ws://127.0.0.1:{server.port}/") as ws:
+            await until(lambda: len(seen) == 2)
+            await server.close()
+            with pytest.raises(ConnectionClosed, match="1001"):
+                await ws.receive()
