@@ -277,7 +277,7 @@ class Stop:
     # By anyio, which takes nothing that has come from whom it cancels, and in its repr().
 
     @property  # type: ignore[misc]
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return Stop if self._elsewhere is None else type(self._elsewhere)
 
     def __repr__(self) -> str:
