@@ -236,3 +236,23 @@ async def test_two_handlers_at_once(log: Log) -> None:
         ]
         await until(lambda: not site.connections)
     assert log.lines() == []
+
+
+async def test_a_handler_goes_on_past_its_task() -> None:
+    """What that is worth: `message-cost.md`; what it must not change: `test_past_task.py`."""
+    asyncio.get_running_loop().set_debug(False)
+    past: list[bool] = []
+
+    async def handler(request: web.Request) -> Any:
+        ws = await AioServer.accept(aiohttp=request)
+        task: Any = asyncio.current_task()
+        async for message in ws:
+            past.append(task._fut_waiter is not None)
+            await ws.send(message.data)
+        return ws.response
+
+    async with running(handler) as site, site.connect() as ws:
+        for _ in range(4):
+            await ws.send("echo")
+            assert await ws.receive() == "echo"
+    assert past[1:] == [True] * 3

@@ -152,7 +152,7 @@ async def test_the_proxy_is_reloaded(site: Site) -> None:
         stack.callback(task.cancel)
         async with asyncio.timeout(DEADLINE):
             await connected.wait()
-            while not back.is_set():  # haproxy forgets what it is told while it still starts
+            while not back.is_set():  # under load, haproxy does not always heed the first
                 site.reload()
                 # The old process has its connection, and a new one takes new ones.
                 async with site.connect() as ws:

@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 
+from simplews import AioClient, AioServer, serve
 from simplews.link.waiter import Stop, Waiter
 
 WHO: ContextVar[str] = ContextVar("who", default="nobody")
@@ -474,6 +475,14 @@ async def test_it_is_cancelled_as_inside_the_task(body: Any, cancel: int, alone:
     assert past == await played(body, False, cancel, alone)
 
 
+@pytest.fixture
+async def waiter() -> Waiter:
+    """Of a loop that is not in its debug mode, in which nothing goes on past its task."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)
+    return Waiter(loop)
+
+
 async def from_the_loop(function: Any) -> None:
     """Call *function* as the loop calls a transport: outside every task."""
     loop = asyncio.get_running_loop()
@@ -483,11 +492,9 @@ async def from_the_loop(function: Any) -> None:
 
 
 @pytest.mark.parametrize("past", [True, False])
-async def test_its_task_is_left_where_it_is(past: bool) -> None:
+async def test_its_task_is_left_where_it_is(waiter: Waiter, past: bool) -> None:
     """That is what saves the time: the task still waits, and need not say so again."""
     loop = asyncio.get_running_loop()
-    loop.set_debug(False)
-    waiter = Waiter(loop)
 
     async def handler() -> str:
         for _ in range(10):
@@ -601,11 +608,7 @@ async def test_nothing_is_left_for_the_garbage_collector(end: Any, past: bool, a
 
 
 @pytest.mark.parametrize("end", [raises, raises_in_the_task])
-async def test_its_traceback_is_the_coroutines(end: Any) -> None:
-    loop = asyncio.get_running_loop()
-    loop.set_debug(False)
-    waiter = Waiter(loop)
-
+async def test_its_traceback_is_the_coroutines(waiter: Waiter, end: Any) -> None:
     async def main() -> list[str]:
         with pytest.raises(ValueError) as raised:
             await end(waiter)
@@ -626,11 +629,9 @@ async def test_its_traceback_is_the_coroutines(end: Any) -> None:
 
 
 @pytest.mark.parametrize("past", [True, False])
-async def test_who_wakes_it_may_run_in_its_context(past: bool) -> None:
+async def test_who_wakes_it_may_run_in_its_context(waiter: Waiter, past: bool) -> None:
     """Which nobody can enter a second time: it goes on in the next turn."""
     loop = asyncio.get_running_loop()
-    loop.set_debug(False)
-    waiter = Waiter(loop)
     context = contextvars.copy_context()
     seen = []
 
@@ -655,14 +656,42 @@ async def test_who_wakes_it_may_run_in_its_context(past: bool) -> None:
         await task
 
 
+# ---------------------------------------------------------------------- who it goes for
+
+
+def goes_past() -> bool:
+    """Whether the current task takes itself for one that waits."""
+    task: Any = current()
+    return task._fut_waiter is not None
+
+
+async def test_handlers_and_clients_go_past_their_tasks() -> None:
+    """Over a real connection, on every loop."""
+    asyncio.get_running_loop().set_debug(False)
+    past: list[bool] = []
+
+    async def handler(ws: AioServer) -> None:
+        async for message in ws:
+            past.append(goes_past())
+            await ws.send(message.data)
+
+    async with serve(handler, "127.0.0.1", 0) as server:
+        async with AioClient.connect(f"ws://127.0.0.1:{server.port}/") as ws:
+            await ws.send("the first may be there before its handler waits")
+            await ws.receive()
+            for _ in range(3):
+                await ws.send("echo")
+                assert await ws.receive() == "echo"
+                assert goes_past()
+    assert past[1:] == [True] * 3
+
+
 # ------------------------------------------------------------------- who looks at it
 
 
 @pytest.mark.parametrize("past", [True, False])
-async def test_its_repr_says_what_it_waits_for(past: bool) -> None:
+async def test_its_repr_says_what_it_waits_for(waiter: Waiter, past: bool) -> None:
     loop = asyncio.get_running_loop()
-    loop.set_debug(False)
-    waiter = Waiter(loop)
     future = loop.create_future()
 
     async def main() -> None:
@@ -678,11 +707,9 @@ async def test_its_repr_says_what_it_waits_for(past: bool) -> None:
 
 
 @pytest.mark.parametrize("past", [True, False])
-async def test_anyio_takes_nothing_from_whom_it_cancels(past: bool) -> None:
+async def test_anyio_takes_nothing_from_whom_it_cancels(waiter: Waiter, past: bool) -> None:
     """It asks what the task waits for whether it is a future, and done."""
     loop = asyncio.get_running_loop()
-    loop.set_debug(False)
-    waiter = Waiter(loop)
     thing = loop.create_future()
     got = []
 
@@ -704,10 +731,8 @@ async def test_anyio_takes_nothing_from_whom_it_cancels(past: bool) -> None:
 
 
 @pytest.mark.parametrize("past", [True, False])
-async def test_anyio_sees_that_it_is_blocked(past: bool) -> None:
+async def test_anyio_sees_that_it_is_blocked(waiter: Waiter, past: bool) -> None:
     loop = asyncio.get_running_loop()
-    loop.set_debug(False)
-    waiter = Waiter(loop)
     future = loop.create_future()
 
     async def main() -> None:
@@ -724,11 +749,8 @@ async def test_anyio_sees_that_it_is_blocked(past: bool) -> None:
     assert future.cancelled()
 
 
-async def test_somebody_else_than_a_task_is_woken() -> None:
+async def test_somebody_else_than_a_task_is_woken(waiter: Waiter) -> None:
     """Who drives a coroutine by hand need not name a context, as with a future."""
-    loop = asyncio.get_running_loop()
-    loop.set_debug(False)
-    waiter = Waiter(loop)
     woken: list[Any] = []
     steps = waiter.__await__()
     stop = next(steps)
